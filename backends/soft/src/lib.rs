@@ -1,0 +1,2 @@
+//! A RISC-V hart in software, as an AxVCpu backend that runs anywhere.
+#![no_std]

@@ -1,0 +1,2 @@
+//! What every AxVCpu backend must do, as tests.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The `axvcpu` command.
+
+fn main() {}

@@ -1,0 +1,118 @@
+//! What the kernel, hypervisor or program below provides.
+#![allow(unsafe_code)] // declares unsafe traits: a wrong implementation breaks memory safety
+use core::ptr;
+
+use crate::sync::{AtomicPtr, Ordering, atomic_static};
+use crate::{HostPhysAddr, HostVirtAddr};
+
+/// Host memory: page frames and the way to reach them.
+///
+/// # Safety
+///
+/// A frame handed out by [`alloc_frame`](Self::alloc_frame) is 4 KiB long, 4 KiB aligned, zeroed, readable and
+/// writable at [`phys_to_virt`](Self::phys_to_virt) of its address, and nobody else's until it is given back.
+/// The two conversions are inverses of each other on all memory a backend is given (frames, and the guest
+/// memory its stage-2 tables map), and keep the distance of addresses within a frame.
+pub unsafe trait AxMmHal {
+    /// Takes one zeroed 4 KiB frame; `None` when the host has none left.
+    fn alloc_frame() -> Option<HostPhysAddr>;
+
+    /// Gives a frame back.
+    ///
+    /// # Safety
+    ///
+    /// `frame` came from [`alloc_frame`](Self::alloc_frame), was not given back since, and nothing uses it
+    /// any more, translation hardware included.
+    unsafe fn dealloc_frame(frame: HostPhysAddr);
+
+    /// Where code accesses the memory at this physical address.
+    fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr;
+
+    /// The physical address of memory that code accesses here.
+    fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr;
+}
+
+/// The hardware abstraction layer: a port of this crate to a platform.
+///
+/// A uniprocessor port is three items: `MmHal`, [`irq_fetch`](Self::irq_fetch) and
+/// [`irq_hanlder`](Self::irq_hanlder). A multiprocessor port adds [`cpu_id`](Self::cpu_id), the per-CPU
+/// word ([`load_current`](Self::load_current), [`store_current`](Self::store_current)) and
+/// [`kick_cpu`](Self::kick_cpu).
+///
+/// "Physical CPU" means whatever runs a vCPU without moving away under it: a hart or core for a bare-metal
+/// hypervisor, a thread for a hosted one. A host that can preempt or migrate the calling code keeps it on one
+/// CPU for the length of every call into this crate.
+///
+/// # Safety
+///
+/// * [`load_current`](Self::load_current) answers what the *same* physical CPU last gave to
+///   [`store_current`](Self::store_current), null before the first time. The defaults keep one word for the
+///   whole program and are right only where a single physical CPU ever calls into this crate.
+/// * [`cpu_id`](Self::cpu_id) is different on different physical CPUs and never changes on one.
+pub unsafe trait AxVCpuHal: 'static {
+    /// The platform's memory.
+    type MmHal: AxMmHal;
+
+    /// The number of the interrupt being serviced on this physical CPU. Backends call it once after a host
+    /// interrupt ended a run, to fill in
+    /// [`ExternalInterrupt`](crate::AxVCpuExitReason::ExternalInterrupt). The default is 0, for platforms
+    /// on which [`irq_hanlder`](Self::irq_hanlder) finds the source by itself.
+    fn irq_fetch() -> usize {
+        0
+    }
+
+    /// Dispatches the interrupt that ended a run to the host's own handlers. Called on the physical CPU that
+    /// took it, with host interrupts still masked.
+    ///
+    /// Every platform must implement it: an interrupt that nobody dispatches fires again at once and forever.
+    /// (The spelling is the published one. [`irq_handler`](Self::irq_handler) is its alias.)
+    ///
+    /// # Panics
+    ///
+    /// The default body panics.
+    fn irq_hanlder() {
+        unimplemented!(
+            "AxVCpuHal::irq_hanlder: implement it for this platform and hand the pending host interrupt \
+             to the kernel's dispatcher there"
+        )
+    }
+
+    /// Calls [`irq_hanlder`](Self::irq_hanlder).
+    #[inline]
+    fn irq_handler() {
+        Self::irq_hanlder();
+    }
+
+    /// The number of the physical CPU this is called on. The default, 0, is for uniprocessors.
+    #[inline]
+    fn cpu_id() -> usize {
+        0
+    }
+
+    /// Makes physical CPU `cpu` leave the guest it runs, or the idle wait for a blocked vCPU, soon. Called
+    /// from any physical CPU, also for itself, at any time, and must not wait. A CPU that is about to enter a
+    /// guest must leave it at once again: on bare metal an interprocessor interrupt does that because host
+    /// interrupts stay masked from before `run` until the guest is entered.
+    ///
+    /// The default does nothing, which is right for a uniprocessor (nobody can kick while the guest runs)
+    /// and for backends that watch [`Requests`](crate::Requests) themselves.
+    #[inline]
+    fn kick_cpu(cpu: usize) {
+        let _ = cpu;
+    }
+
+    /// The word last stored on this physical CPU, null before the first time.
+    #[inline]
+    fn load_current() -> *mut () {
+        CURRENT.load(Ordering::Relaxed)
+    }
+
+    /// Keeps one word for this physical CPU: which vCPU it is working on.
+    #[inline]
+    fn store_current(word: *mut ()) {
+        CURRENT.store(word, Ordering::Relaxed);
+    }
+}
+
+// The current-vCPU word of platforms with a single physical CPU.
+atomic_static!(CURRENT: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut()));

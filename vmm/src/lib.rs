@@ -1,0 +1,2 @@
+//! A small virtual machine monitor on top of AxVCpu.
+#![no_std]
