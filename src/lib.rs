@@ -29,7 +29,7 @@
 //!     fn alloc_frame() -> Option<HostPhysAddr> { None }
 //!     unsafe fn dealloc_frame(_: HostPhysAddr) {}
 //!     fn phys_to_virt(p: HostPhysAddr) -> HostVirtAddr { HostVirtAddr::new(p.as_usize()) }
-//!     fn virt_to_phys(v: HostVirtAddr) -> HostPhysAddr { HostPhysAddr::new(v.as_usize()) }
+//!     fn virt_to_phys(v: HostVirtAddr) -> HostPhysAddr { HostPhysAddr::new(v.as_u64()) }
 //! }
 //! // SAFETY: the program has one thread, which the defaults are made for.
 //! unsafe impl AxVCpuHal for Hal {

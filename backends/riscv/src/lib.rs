@@ -1,4 +1,5 @@
 //! RISC-V as a hypervisor sees it: CSRs, page-table formats, instruction decoding, stage-2 tables.
 #![no_std]
 
+pub mod csr;
 pub mod paging;
