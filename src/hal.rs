@@ -25,6 +25,48 @@ pub unsafe trait AxMmHal {
     /// any more, translation hardware included.
     unsafe fn dealloc_frame(frame: HostPhysAddr);
 
+    /// Takes `count` frames that follow one another, aligned to their size together: the root of a stage-2
+    /// table needs them. `count` is a power of two. They are given back with
+    /// [`dealloc_contiguous`](Self::dealloc_contiguous), as a whole.
+    ///
+    /// The default looks for them among frames taken one by one, which serves allocators that work through
+    /// memory in order. Others should override both functions.
+    fn alloc_contiguous(count: usize) -> Option<HostPhysAddr> {
+        /// Enough to meet a run of 16 frames wherever an orderly allocator stands.
+        const TRIES: usize = 64;
+        let size = count as u64 * 4096;
+        let mut taken = [HostPhysAddr::new(0); TRIES];
+        let (mut len, mut found) = (0, None);
+        while len < TRIES && found.is_none() && count.is_power_of_two() {
+            let Some(frame) = Self::alloc_frame() else { break };
+            taken[len] = frame;
+            len += 1;
+            let start = frame.as_u64() & !(size - 1);
+            let inside = |f: &&HostPhysAddr| f.as_u64().wrapping_sub(start) < size;
+            found = (taken[..len].iter().filter(inside).count() == count).then_some(start);
+        }
+        for &frame in &taken[..len] {
+            if found.is_none_or(|start| frame.as_u64().wrapping_sub(start) >= size) {
+                // SAFETY: taken above and not used.
+                unsafe { Self::dealloc_frame(frame) };
+            }
+        }
+        found.map(HostPhysAddr::new)
+    }
+
+    /// Gives back what [`alloc_contiguous`](Self::alloc_contiguous) answered for the same `count`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`dealloc_frame`](Self::dealloc_frame).
+    unsafe fn dealloc_contiguous(frames: HostPhysAddr, count: usize) {
+        for i in 0..count as u64 {
+            // SAFETY: the default `alloc_contiguous` took each of them with `alloc_frame`; the rest is the
+            // caller's promise.
+            unsafe { Self::dealloc_frame(HostPhysAddr::new(frames.as_u64() + 4096 * i)) };
+        }
+    }
+
     /// Where code accesses the memory at this physical address.
     fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr;
 

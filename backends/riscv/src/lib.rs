@@ -3,3 +3,4 @@
 
 pub mod csr;
 pub mod paging;
+pub mod stage2;
