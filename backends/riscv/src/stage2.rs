@@ -238,14 +238,15 @@ impl<M: AxMmHal> Stage2<M> {
             let is_table = valid && !pte::is_leaf(old) && level > 0;
             if !is_table {
                 match change {
-                    Change::Map { host, bits } => {
-                        // Level 3 and up map nothing in one piece: 512 GiB pages gain nothing, and not
-                        // every hart has them.
-                        if whole && level <= 2 && host % page_size(level) == 0 {
-                            entry.store(pte::new(host, bits), Ordering::Release);
-                            return Ok(next);
-                        }
+                    // Level 3 and up map nothing in one piece: 512 GiB pages gain nothing, and not every
+                    // hart has them.
+                    Change::Map { host, bits }
+                        if whole && level <= 2 && host % page_size(level) == 0 =>
+                    {
+                        entry.store(pte::new(host, bits), Ordering::Release);
+                        return Ok(next);
                     }
+                    Change::Map { .. } => {}
                     _ if !valid => return Ok(next.min(end)),
                     Change::Protect { bits } if whole => {
                         entry.store(pte::new(pte::addr(old), bits), Ordering::Release);
