@@ -5,13 +5,19 @@
 use super::Rounding;
 use super::format::{Format, Layout};
 use super::host;
-use super::value::{Value, decode, encode};
+use super::value::{Value, decode, decode_normal, encode};
 
 /// `a + b` (FADD). Raises NV, OF, NX.
 #[inline]
 pub fn add<F: Format>(a: F::Bits, b: F::Bits, rm: Rounding, flags: &mut u8) -> F::Bits {
     if let Some(sum) = host::add::<F>(a, b, rm, *flags) {
         return sum;
+    }
+    // The common case goes straight, without `Value` to be stored and matched.
+    if let (Some(x), Some(y)) = (decode_normal::<F>(a), decode_normal::<F>(b)) {
+        if let Some(sum) = x.plus(y) {
+            return sum.encode::<F>(rm, flags);
+        }
     }
     encode::<F>(Value::sum(decode::<F>(a), decode::<F>(b), rm), rm, flags)
 }
@@ -57,6 +63,13 @@ pub fn fmadd<F: Format>(
     rm: Rounding,
     flags: &mut u8,
 ) -> F::Bits {
+    // As in `add`, and here there is no host result to hope for.
+    let normal = (decode_normal::<F>(a), decode_normal::<F>(b), decode_normal::<F>(c));
+    if let (Some(x), Some(y), Some(z)) = normal {
+        if let Some(sum) = x.times(y).plus(z) {
+            return sum.encode::<F>(rm, flags);
+        }
+    }
     let product = Value::product(decode::<F>(a), decode::<F>(b));
     encode::<F>(Value::sum(product, decode::<F>(c), rm), rm, flags)
 }

@@ -71,6 +71,10 @@ pub(super) trait Layout: Format {
     /// Exponent field of 1.0.
     const BIAS: i32 = Self::EXPONENT_MAX / 2;
 
+    /// Exponent of the last digit of the smallest numbers, the subnormal ones
+    /// and those with exponent field 1.
+    const LEAST_EXPONENT: i32 = 1 - Self::BIAS - Self::FRACTION_BITS as i32;
+
     /// `raw` is a NaN of either kind.
     #[inline]
     fn is_nan(raw: u64) -> bool {

@@ -44,7 +44,8 @@ impl Rounding {
     #[inline]
     pub(super) fn away_from_zero(self, negative: bool, odd: bool, rest: u64, half: u64) -> bool {
         match self {
-            Self::Rne => rest > half || rest == half && odd,
+            // `half` itself suffices to make an odd number even.
+            Self::Rne => rest > half - u64::from(odd),
             Self::Rtz => false,
             Self::Rdn => negative && rest != 0,
             Self::Rup => !negative && rest != 0,
@@ -54,9 +55,16 @@ impl Rounding {
 }
 
 impl Finite {
-    /// Rounds to a format: the magnitude as a bit pattern.
+    /// Rounds into a format and raises the flags that this entails.
     #[inline]
-    pub(super) fn round<F: Format>(self, rm: Rounding, flags: &mut u8) -> u64 {
+    pub(super) fn encode<F: Format>(self, rm: Rounding, flags: &mut u8) -> F::Bits {
+        let sign = if self.negative { F::SIGN } else { 0 };
+        F::from_raw(sign | self.round::<F>(rm, flags))
+    }
+
+    /// The magnitude of [`encode`](Self::encode).
+    #[inline]
+    fn round<F: Format>(self, rm: Rounding, flags: &mut u8) -> u64 {
         // The leading one to bit 63; what is below bit 0 becomes sticky.
         let up = self.significand.leading_zeros();
         let digits = shift_right_sticky(self.significand << up, 64) as u64;

@@ -34,27 +34,33 @@ pub(super) struct Finite {
 /// Takes an encoded number apart.
 #[inline]
 pub(super) fn decode<F: Format>(bits: F::Bits) -> Value {
+    if let Some(x) = decode_normal::<F>(bits) {
+        return Value::Finite(x);
+    }
     let raw: u64 = bits.into();
     let negative = raw & F::SIGN != 0;
-    let field = ((raw & F::INFINITY) >> F::FRACTION_BITS) as i32;
-    let fraction = raw & F::FRACTION;
-    // Subnormal numbers have the scale of exponent field 1, without the
-    // implicit one.
-    let one = 1 - F::BIAS - F::FRACTION_BITS as i32;
-    if field == F::EXPONENT_MAX {
-        if fraction == 0 {
-            Value::Infinite { negative }
-        } else {
-            Value::Nan { invalid: F::is_signaling(raw) }
+    match (raw & F::INFINITY, raw & F::FRACTION) {
+        (0, 0) => Value::Zero { negative },
+        (0, fraction) => {
+            let significand = u128::from(fraction);
+            Value::Finite(Finite { negative, exponent: F::LEAST_EXPONENT, significand })
         }
-    } else if field != 0 {
-        let significand = u128::from(fraction | 1 << F::FRACTION_BITS);
-        Value::Finite(Finite { negative, exponent: one + field - 1, significand })
-    } else if fraction != 0 {
-        Value::Finite(Finite { negative, exponent: one, significand: u128::from(fraction) })
-    } else {
-        Value::Zero { negative }
+        (_, 0) => Value::Infinite { negative },
+        _ => Value::Nan { invalid: F::is_signaling(raw) },
     }
+}
+
+/// Takes an encoded number apart if it is a normal one.
+#[inline]
+pub(super) fn decode_normal<F: Format>(bits: F::Bits) -> Option<Finite> {
+    let raw: u64 = bits.into();
+    let field = ((raw & F::INFINITY) >> F::FRACTION_BITS) as i32;
+    let implicit = 1 << F::FRACTION_BITS;
+    (field != 0 && field != F::EXPONENT_MAX).then_some(Finite {
+        negative: raw & F::SIGN != 0,
+        exponent: F::LEAST_EXPONENT + field - 1,
+        significand: u128::from(raw & F::FRACTION | implicit),
+    })
 }
 
 /// Rounds a value into a format and raises the flags that this entails.
@@ -70,7 +76,7 @@ pub(super) fn encode<F: Format>(value: Value, rm: Rounding, flags: &mut u8) -> F
         }
         Value::Infinite { negative } => sign(negative) | F::INFINITY,
         Value::Zero { negative } => sign(negative),
-        Value::Finite(x) => sign(x.negative) | x.round::<F>(rm, flags),
+        Value::Finite(x) => return x.encode::<F>(rm, flags),
     })
 }
 
@@ -153,40 +159,42 @@ impl Value {
 }
 
 /// `x` shifted right, the last bit of the result set if any one bit fell off.
+/// Distances above 127 count as 127, which for `x` below 2^127 is the same.
 #[inline]
 pub(super) fn shift_right_sticky(x: u128, distance: u32) -> u128 {
-    match distance {
-        0 => x,
-        1..=127 => x >> distance | u128::from(x << (128 - distance) != 0),
-        _ => u128::from(x != 0),
-    }
+    // Without a branch: the distance of two operands is hard to predict.
+    let distance = distance.min(127);
+    let lost = x & ((1 << distance) - 1);
+    x >> distance | u128::from(lost != 0)
 }
 
 impl Finite {
-    /// The sum, or nothing if it is exactly zero. At most one operand may be a
-    /// product, neither may be sticky.
-    fn plus(self, other: Self) -> Option<Self> {
-        // Leading ones to bit 126, so that a carry still fits. An operand has
-        // at most 106 significant bits, so bits fall off the smaller one only
-        // when it lies more than 20 places below: then the difference loses at
-        // most one leading digit, and keeps far more than rounding needs.
-        let [a, b] = [self, other].map(|x| {
-            let up = x.significand.leading_zeros() - 1;
-            Self { exponent: x.exponent - up as i32, significand: x.significand << up, ..x }
-        });
-        let (big, small) =
-            if (a.exponent, a.significand) < (b.exponent, b.significand) { (b, a) } else { (a, b) };
-        let aligned = shift_right_sticky(small.significand, big.exponent.abs_diff(small.exponent));
-        let significand = if big.negative == small.negative {
-            big.significand + aligned
+    /// The sum, or nothing if it is exactly zero. Each operand is a decoded
+    /// number or the product of two.
+    #[inline]
+    pub(super) fn plus(self, other: Self) -> Option<Self> {
+        let (high, low) =
+            if self.exponent < other.exponent { (other, self) } else { (self, other) };
+        // To a common exponent: `high` as far up as leaves room for a carry,
+        // `low` down by what is missing. Operands have at most 106 bits, so if
+        // anything falls off `low` then `high` reaches bit 126 and exceeds it
+        // 2^20 times: the sum keeps more than 120 bits and may be sticky.
+        let distance = high.exponent.abs_diff(low.exponent);
+        let up = distance.min(high.significand.leading_zeros() - 1);
+        let x = high.significand << up;
+        let y = shift_right_sticky(low.significand, distance - up);
+        let (negative, significand) = if high.negative == low.negative {
+            (high.negative, x + y)
         } else {
-            big.significand - aligned
+            (high.negative != (x < y), x.abs_diff(y))
         };
-        (significand != 0).then_some(Self { significand, ..big })
+        let exponent = high.exponent - up as i32;
+        (significand != 0).then_some(Self { negative, exponent, significand })
     }
 
     /// The exact product of two decoded numbers.
-    fn times(self, other: Self) -> Self {
+    #[inline]
+    pub(super) fn times(self, other: Self) -> Self {
         Self {
             negative: self.negative != other.negative,
             exponent: self.exponent + other.exponent,
@@ -196,6 +204,7 @@ impl Finite {
     }
 
     /// The quotient of two decoded numbers.
+    #[inline]
     fn over(self, other: Self) -> Self {
         // 128 bits divided by at most 53 leave at least 75.
         let up = self.significand.leading_zeros();
@@ -210,6 +219,7 @@ impl Finite {
     }
 
     /// The square root of a positive decoded number.
+    #[inline]
     fn square_root(self) -> Self {
         // 127 or 128 bits, whichever makes the exponent even; 64 bits of root.
         let up = self.significand.leading_zeros();

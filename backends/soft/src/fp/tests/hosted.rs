@@ -2,9 +2,7 @@
 //! word on flags; but as fast as it is independent, so with many more cases.
 
 use super::operands::{Random, cases};
-use super::{
-    F32, F64, NX, Op, Rounding, classify, convert, fclass, from_int, std, to_int,
-};
+use super::{F32, F64, NX, Op, Rounding, classify, convert, fclass, from_int, std, to_int};
 use std::num::FpCategory;
 
 /// How many cases for each one that the oracle gets.
@@ -36,7 +34,10 @@ macro_rules! against_host {
                         let got = op.run::<$format>([a, b, c], Rounding::Rne, &mut { before });
                         let got = <$float>::from_bits(got as $bits);
                         let same = got.to_bits() == host.to_bits() || got.is_nan() && host.is_nan();
-                        assert!(same, "{op:?} {a:#x} {b:#x} {c:#x}: {got:?}, not {host:?} ({random})");
+                        assert!(
+                            same,
+                            "{op:?} {a:#x} {b:#x} {c:#x}: {got:?}, not {host:?} ({random})"
+                        );
                     }
                 }
 
@@ -68,9 +69,7 @@ macro_rules! against_host {
                         };
                         (kind, kind)
                     }
-                    FpCategory::Infinite => {
-                        (fclass::NEGATIVE_INFINITY, fclass::POSITIVE_INFINITY)
-                    }
+                    FpCategory::Infinite => (fclass::NEGATIVE_INFINITY, fclass::POSITIVE_INFINITY),
                     FpCategory::Zero => (fclass::NEGATIVE_ZERO, fclass::POSITIVE_ZERO),
                     FpCategory::Subnormal => {
                         (fclass::NEGATIVE_SUBNORMAL, fclass::POSITIVE_SUBNORMAL)

@@ -115,7 +115,7 @@ impl Op {
 
 /// Compares a conversion between formats with the oracle.
 fn check_convert<From: Format, To: Format>(a: u64, note: &dyn std::fmt::Display) {
-    let answer = spec::<From>().converted(a, &spec::<To>());
+    let answer = spec::<From>().converted(a, spec::<To>());
     for rm in MODES {
         let (bits, raised) = spec::<To>().deliver(&answer, rm);
         let mut flags = 0;
@@ -199,7 +199,6 @@ fn check_comparisons<F: Format>(a: u64, b: u64, note: &dyn std::fmt::Display) {
         Some(first) if nan => [b, a][usize::from(first)],
         Some(first) => [a, b][usize::from(first)],
     };
-    // Of two equal patterns either may be returned.
     let least = with_flags(&|f| min::<F>(bits_a, bits_b, f).into());
     assert_eq!(least, (smaller, signalling), "min of {context}");
     let most = with_flags(&|f| max::<F>(bits_a, bits_b, f).into());

@@ -53,7 +53,7 @@ impl Real {
 
 /// Position of a number between two neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// It is the lower neighbour.
     Exact,
     /// In the lower half.
@@ -103,37 +103,39 @@ pub(super) enum Answer {
 
 /// A datum of a format.
 enum Datum {
-    Nan { signalling: bool },
+    Nan {
+        signalling: bool,
+    },
     Infinite,
     /// k × 2^e
     Number(u64, i32),
 }
 
 impl Spec {
-    fn sign(&self) -> u64 {
+    fn sign(self) -> u64 {
         1 << (self.width - 1)
     }
 
-    fn fraction_bits(&self) -> u32 {
+    fn fraction_bits(self) -> u32 {
         self.precision - 1
     }
 
-    fn infinity(&self) -> u64 {
+    fn infinity(self) -> u64 {
         self.sign() - (1 << self.fraction_bits())
     }
 
     /// Exponent of the smallest normal number: 1 − bias.
-    fn minimum_exponent(&self) -> i32 {
+    fn minimum_exponent(self) -> i32 {
         2 - (1 << (self.width - self.precision - 1))
     }
 
-    pub(super) fn canonical_nan(&self) -> u64 {
+    pub(super) fn canonical_nan(self) -> u64 {
         self.infinity() + (1 << (self.fraction_bits() - 1))
     }
 
     /// The magnitude of a pattern as k × 2^e; also of the infinite one, taken as
     /// if the exponents went on.
-    fn magnitude(&self, pattern: u64) -> (u64, i32) {
+    fn magnitude(self, pattern: u64) -> (u64, i32) {
         let hidden = 1 << self.fraction_bits();
         let least = self.minimum_exponent() - self.fraction_bits() as i32;
         match (pattern / hidden, pattern % hidden) {
@@ -142,7 +144,7 @@ impl Spec {
         }
     }
 
-    fn datum(&self, bits: u64) -> (bool, Datum) {
+    fn datum(self, bits: u64) -> (bool, Datum) {
         let pattern = bits % self.sign();
         let datum = match pattern.cmp(&self.infinity()) {
             Ordering::Greater => Datum::Nan { signalling: pattern < self.canonical_nan() },
@@ -155,12 +157,12 @@ impl Spec {
         (bits >= self.sign(), datum)
     }
 
-    pub(super) fn is_signalling(&self, bits: u64) -> bool {
+    pub(super) fn is_signalling(self, bits: u64) -> bool {
         matches!(self.datum(bits).1, Datum::Nan { signalling: true })
     }
 
     /// The number as an `f64`, which must be wide enough.
-    pub(super) fn to_host(&self, bits: u64) -> f64 {
+    pub(super) fn to_host(self, bits: u64) -> f64 {
         let (negative, datum) = self.datum(bits);
         let magnitude = match datum {
             Datum::Nan { .. } => f64::NAN,
@@ -172,7 +174,7 @@ impl Spec {
     }
 
     /// Locates a magnitude among the patterns.
-    fn number(&self, negative: bool, real: &Real) -> Answer {
+    fn number(self, negative: bool, real: &Real) -> Answer {
         let above = |pattern| {
             let (k, e) = self.magnitude(pattern);
             real.compare(k.into(), e).is_ge()
@@ -204,7 +206,7 @@ impl Spec {
     }
 
     /// Result and flags of an answer in a mode.
-    pub(super) fn deliver(&self, answer: &Answer, rm: Rounding) -> (u64, u8) {
+    pub(super) fn deliver(self, answer: &Answer, rm: Rounding) -> (u64, u8) {
         let sign = |negative| if negative { self.sign() } else { 0 };
         match *answer {
             Answer::Nan(flags) => (self.canonical_nan(), flags),
@@ -238,14 +240,14 @@ impl Spec {
     }
 
     /// The answer if an operand is a NaN.
-    fn nan(&self, operands: &[u64]) -> Option<Answer> {
+    fn nan(self, operands: &[u64]) -> Option<Answer> {
         let nan = |x: &u64| matches!(self.datum(*x).1, Datum::Nan { .. });
         let signalling = operands.iter().any(|x| self.is_signalling(*x));
         operands.iter().any(nan).then_some(Answer::Nan(if signalling { NV } else { 0 }))
     }
 
     /// ± k × 2^e + ± l × 2^f, both factors of any size.
-    fn exact_sum(&self, a: (bool, Big, i32), b: (bool, Big, i32)) -> Answer {
+    fn exact_sum(self, a: (bool, Big, i32), b: (bool, Big, i32)) -> Answer {
         let exponent = a.2.min(b.2);
         let x = a.1.shifted((a.2 - exponent) as u32);
         let y = b.1.shifted((b.2 - exponent) as u32);
@@ -263,22 +265,21 @@ impl Spec {
         self.number(negative, &Real { numerator, denominator, exponent, root: false })
     }
 
-    pub(super) fn sum(&self, a: u64, b: u64) -> Answer {
+    pub(super) fn sum(self, a: u64, b: u64) -> Answer {
         if let Some(nan) = self.nan(&[a, b]) {
             return nan;
         }
         match (self.datum(a), self.datum(b)) {
             ((x, Datum::Infinite), (y, Datum::Infinite)) if x != y => Answer::Nan(NV),
             ((x, Datum::Infinite), _) | (_, (x, Datum::Infinite)) => Answer::Infinite(x, 0),
-            ((x, Datum::Number(k, e)), (y, Datum::Number(l, f))) => self.exact_sum(
-                (x, Big::from(u128::from(k)), e),
-                (y, Big::from(u128::from(l)), f),
-            ),
+            ((x, Datum::Number(k, e)), (y, Datum::Number(l, f))) => {
+                self.exact_sum((x, Big::from(u128::from(k)), e), (y, Big::from(u128::from(l)), f))
+            }
             _ => unreachable!("NaNs are gone"),
         }
     }
 
-    pub(super) fn product(&self, a: u64, b: u64) -> Answer {
+    pub(super) fn product(self, a: u64, b: u64) -> Answer {
         if let Some(nan) = self.nan(&[a, b]) {
             return nan;
         }
@@ -301,7 +302,7 @@ impl Spec {
         }
     }
 
-    pub(super) fn quotient(&self, a: u64, b: u64) -> Answer {
+    pub(super) fn quotient(self, a: u64, b: u64) -> Answer {
         if let Some(nan) = self.nan(&[a, b]) {
             return nan;
         }
@@ -324,7 +325,7 @@ impl Spec {
         }
     }
 
-    pub(super) fn square_root(&self, a: u64) -> Answer {
+    pub(super) fn square_root(self, a: u64) -> Answer {
         if let Some(nan) = self.nan(&[a]) {
             return nan;
         }
@@ -340,7 +341,7 @@ impl Spec {
     }
 
     /// a × b + c.
-    pub(super) fn fused(&self, a: u64, b: u64, c: u64) -> Answer {
+    pub(super) fn fused(self, a: u64, b: u64, c: u64) -> Answer {
         let product = self.product(a, b);
         // Invalid whatever c is, unless a or b is a quiet NaN.
         if let Answer::Nan(NV) = product {
@@ -363,7 +364,7 @@ impl Spec {
     }
 
     /// A number of this format in another one.
-    pub(super) fn converted(&self, a: u64, to: &Self) -> Answer {
+    pub(super) fn converted(self, a: u64, to: Self) -> Answer {
         if let Some(nan) = self.nan(&[a]) {
             return nan;
         }
@@ -378,7 +379,7 @@ impl Spec {
     }
 
     /// An integer in this format.
-    pub(super) fn integer(&self, a: i128) -> Answer {
+    pub(super) fn integer(self, a: i128) -> Answer {
         if a == 0 {
             return Answer::Zero(Some(false));
         }
@@ -387,7 +388,7 @@ impl Spec {
     }
 
     /// A number of this format as an integer within bounds, and the flags.
-    pub(super) fn to_integer(&self, a: u64, min: i128, max: i128, rm: Rounding) -> (i128, u8) {
+    pub(super) fn to_integer(self, a: u64, min: i128, max: i128, rm: Rounding) -> (i128, u8) {
         let (negative, datum) = self.datum(a);
         let (k, exponent) = match datum {
             Datum::Nan { .. } => return (max, NV),
