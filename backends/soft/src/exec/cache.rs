@@ -1,0 +1,200 @@
+//! Decoded blocks, found by the host address of their first instruction.
+//!
+//! A block is a run of instructions of one page that ends with a jump, a branch, an instruction with effects on
+//! the hart, or where it gets too long. It is valid in the epoch it was decoded or last checked in; `fence.i`
+//! starts a new epoch, and a block of an earlier one proves itself by comparing the bytes it was decoded from
+//! with memory. So what a guest patches is seen exactly when the architecture says, and what it does not patch
+//! is not decoded again.
+#![allow(unsafe_code)] // an arena of ops and exits, and the cursors into it
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use super::op::{Cursor, EXITS_OPS, Exits, Link, Op};
+use crate::ram::{HostAddr, Width};
+
+/// Instructions in a block, at most. [`Op::at`] counts halfwords in a byte.
+pub(crate) const MAX_BLOCK: usize = 64;
+
+/// Ops in the arena. When they are used up everything is decoded anew.
+const ARENA: usize = 512 * 1024;
+/// Halfwords of guest instructions kept for comparison.
+const RAW: usize = 1024 * 1024;
+const HASH: usize = 32 * 1024;
+const NONE: u32 = u32::MAX;
+/// Places for instructions that straddle two pages.
+const STRADDLERS: usize = 64;
+/// Ops such an instruction takes: itself, perhaps the op that goes on behind it, and the exits.
+const STRADDLER_OPS: usize = 2 + EXITS_OPS;
+
+struct Block {
+    /// Where its first instruction is.
+    at: HostAddr,
+    epoch: u64,
+    first: Cursor,
+    /// Its instructions in `raw`.
+    raw: u32,
+    halfwords: u32,
+    /// The next block in the same hash chain.
+    next: u32,
+}
+
+/// The ops of a block that is being put together.
+pub(crate) struct Draft {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) raw: Vec<u16>,
+    /// Instructions, without the op that only goes on behind the last one.
+    pub(crate) count: u32,
+}
+
+impl Draft {
+    pub(crate) fn new() -> Self {
+        Self {
+            ops: Vec::with_capacity(MAX_BLOCK + 1),
+            raw: Vec::with_capacity(2 * MAX_BLOCK),
+            count: 0,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.ops.clear();
+        self.raw.clear();
+        self.count = 0;
+    }
+}
+
+/// All blocks of one hart.
+pub(crate) struct BlockCache {
+    arena: Box<[MaybeUninit<Op>]>,
+    used: usize,
+    raw: Vec<u16>,
+    blocks: Vec<Block>,
+    heads: Box<[u32]>,
+    straddlers: Box<[(u32, Option<Cursor>)]>,
+}
+
+// SAFETY: cursors point into `arena`, which moves with the cache, and are used by whoever has it.
+unsafe impl Send for BlockCache {}
+
+impl BlockCache {
+    pub(crate) fn new() -> Self {
+        let ops = ARENA + STRADDLERS * STRADDLER_OPS;
+        let mut arena = Vec::with_capacity(ops);
+        arena.resize_with(ops, MaybeUninit::uninit);
+        Self {
+            arena: arena.into_boxed_slice(),
+            used: 0,
+            raw: Vec::with_capacity(RAW),
+            blocks: Vec::new(),
+            heads: vec![NONE; HASH].into_boxed_slice(),
+            straddlers: vec![(0, None); STRADDLERS].into_boxed_slice(),
+        }
+    }
+
+    /// Removes every block. No handler may be running, and the epoch must change with it.
+    pub(crate) fn clear(&mut self) {
+        self.used = 0;
+        self.raw.clear();
+        self.blocks.clear();
+        self.heads.fill(NONE);
+        self.straddlers.fill((0, None));
+    }
+
+    /// Whether the next block may not fit, so that [`clear`](Self::clear) has to come first.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used + MAX_BLOCK + 1 + EXITS_OPS > ARENA || self.raw.len() + 2 * MAX_BLOCK > RAW
+    }
+
+    fn chain(at: HostAddr) -> usize {
+        let key = at.as_u64() >> 1;
+        (key ^ key >> 15) as usize % HASH
+    }
+
+    /// The block at `at` whose instructions are what memory holds in this epoch.
+    pub(crate) fn find(&mut self, at: HostAddr, epoch: u64) -> Option<Cursor> {
+        let mut index = self.heads[Self::chain(at)];
+        while let Some(block) = self.blocks.get_mut(index as usize) {
+            if block.at == at {
+                if block.epoch == epoch {
+                    return Some(block.first);
+                }
+                // Blocks stay within a page, so all of its memory is at hand.
+                let raw = &self.raw[block.raw as usize..][..block.halfwords as usize];
+                let same = |(i, half): (usize, &u16)| {
+                    u16::load(at.within_page(at.as_u64() + 2 * i as u64)) == *half
+                };
+                if raw.iter().enumerate().all(same) {
+                    block.epoch = epoch;
+                    return Some(block.first);
+                }
+            }
+            index = block.next;
+        }
+        None
+    }
+
+    /// Adds the block at `at`.
+    pub(crate) fn insert(&mut self, at: HostAddr, epoch: u64, draft: &Draft) -> Cursor {
+        let first = self.write(self.used, draft);
+        self.used += draft.ops.len() + EXITS_OPS;
+        let head = &mut self.heads[Self::chain(at)];
+        let block = Block {
+            at,
+            epoch,
+            first,
+            raw: self.raw.len() as u32,
+            halfwords: draft.raw.len() as u32,
+            next: *head,
+        };
+        *head = self.blocks.len() as u32;
+        self.raw.extend_from_slice(&draft.raw);
+        self.blocks.push(block);
+        first
+    }
+
+    /// The block of an instruction with these bits that straddles two pages. It is found by its bits alone: no
+    /// host address stands for both halves.
+    pub(crate) fn find_straddler(&self, bits: u32) -> Option<Cursor> {
+        let (known, block) = self.straddlers[Self::straddler(bits)];
+        if known == bits { block } else { None }
+    }
+
+    /// Adds a block of one instruction that straddles two pages; another one's place may be taken.
+    pub(crate) fn insert_straddler(&mut self, bits: u32, draft: &Draft) -> Cursor {
+        debug_assert!(draft.ops.len() + EXITS_OPS <= STRADDLER_OPS);
+        let place = Self::straddler(bits);
+        let block = self.write(ARENA + place * STRADDLER_OPS, draft);
+        self.straddlers[place] = (bits, Some(block));
+        block
+    }
+
+    fn straddler(bits: u32) -> usize {
+        (bits >> 7 ^ bits >> 20) as usize % STRADDLERS
+    }
+
+    /// Writes the ops of a complete block and its exits at `index`.
+    fn write(&mut self, index: usize, draft: &Draft) -> Cursor {
+        let length = draft.ops.len();
+        let place = &mut self.arena[index..index + length + EXITS_OPS];
+        for (slot, op) in place.iter_mut().zip(&draft.ops) {
+            slot.write(*op);
+        }
+        let place = place.as_mut_ptr();
+        // SAFETY: `place` has `length` ops, now written, and room for an `Exits` behind them, whose alignment is
+        // no larger than theirs. The arena stays where it is for the life of the cache, and the place is written
+        // again only after `clear` or for another straddler, when no cursor to it is in use.
+        unsafe {
+            let first = Cursor::new(NonNull::new_unchecked(place.cast::<Op>()));
+            place.add(length).cast::<Exits>().write(Exits {
+                count: draft.count,
+                len: 2 * draft.raw.len() as u32,
+                taken: Link::none(first),
+                fall: Link::none(first),
+            });
+            first
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Traps into the guest's supervisor, and the return from them. Privileged architecture, "Supervisor Cause
+//! Register" and "Trap-Return Instructions".
+
+use axvcpu_riscv::csr::{CAUSE_INTERRUPT, irq, sstatus};
+
+use super::Hart;
+
+impl Hart {
+    /// Enters the guest's trap handler. `self.pc` is the instruction that trapped or was interrupted.
+    pub(crate) fn trap(&mut self, cause: u64, value: u64) {
+        let csr = &mut self.csr;
+        csr.scause = cause;
+        csr.stval = value;
+        csr.sepc = self.pc;
+        let enabled = csr.sstatus & sstatus::SIE != 0;
+        csr.sstatus &= !(sstatus::SIE | sstatus::SPIE | sstatus::SPP);
+        if enabled {
+            csr.sstatus |= sstatus::SPIE;
+        }
+        if !self.user {
+            csr.sstatus |= sstatus::SPP;
+        }
+        self.user = false;
+        let base = csr.stvec & !3;
+        let vectored = csr.stvec & 1 != 0 && cause & CAUSE_INTERRUPT != 0;
+        self.pc = if vectored { base.wrapping_add(4 * (cause & !CAUSE_INTERRUPT)) } else { base };
+        self.update_privilege();
+    }
+
+    /// `sret`: goes back to where the trap came from.
+    pub(crate) fn trap_return(&mut self) {
+        let csr = &mut self.csr;
+        self.user = csr.sstatus & sstatus::SPP == 0;
+        let enabled = csr.sstatus & sstatus::SPIE != 0;
+        csr.sstatus &= !(sstatus::SIE | sstatus::SPP);
+        csr.sstatus |= sstatus::SPIE | if enabled { sstatus::SIE } else { 0 };
+        self.pc = csr.sepc;
+        self.attention = true;
+        self.update_privilege();
+    }
+
+    /// Takes the interrupt that is due, if any.
+    pub(crate) fn take_interrupt(&mut self) {
+        self.attention = false;
+        let Some(number) = self.csr.deliverable(self.user) else { return };
+        if number != irq::SOFTWARE {
+            // An edge is over once it is taken; a line or the timer goes on being pending.
+            self.csr.latched &= !(1 << number);
+            if number == irq::EXTERNAL {
+                self.csr.set_pending(number, false);
+            }
+        }
+        self.trap(CAUSE_INTERRUPT | number as u64, 0);
+    }
+
+    /// Whether `wfi` has nothing to wait for.
+    pub(crate) fn has_wakeup(&self) -> bool {
+        self.csr.sip & self.csr.sie != 0
+    }
+}
