@@ -1,8 +1,13 @@
 //! `cargo xtask`: every developer command of this repository.
 
 mod assets;
+mod bench;
+mod cargo;
+mod demo;
 mod proc;
+mod programs;
 mod progress;
+mod test;
 
 use std::process::ExitCode;
 
@@ -20,6 +25,12 @@ struct Arguments {
 enum Command {
     /// Fetch the guests and QEMU, and say where they are
     Assets,
+    /// Boot Debian in a virtual machine, its console on this terminal
+    Demo(demo::Options),
+    /// Run the tests, stage by stage
+    Test(test::Options),
+    /// Measure speed, next to QEMU's
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,5 +46,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Assets => assets::command(),
+        Command::Demo(options) => demo::command(&options),
+        Command::Test(options) => test::command(&options),
+        Command::Bench(options) => bench::command(&options),
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,8 +114,8 @@ pub(crate) fn run(
     let start = Instant::now();
     let mut child = spawn(command)?;
 
-    let stdout = collect(child.stdout.take());
-    let stderr = collect(child.stderr.take());
+    let stdout = collect(child.stdout.take(), None);
+    let stderr = collect(child.stderr.take(), None);
     if let Some(mut pipe) = child.stdin.take() {
         let input = input.to_vec();
         // A child that ends without reading its input closes the pipe; that is
@@ -127,11 +128,47 @@ pub(crate) fn run(
     let user_seconds = reaped_user_seconds()? - before;
     Ok(Finished {
         status,
-        stdout: stdout.join().map_err(|_| anyhow!("reading standard output failed"))?,
-        stderr: stderr.join().map_err(|_| anyhow!("reading standard error failed"))?,
+        stdout: text_of(stdout)?,
+        stderr: text_of(stderr)?,
         timed_out,
         wall,
         user_seconds,
+    })
+}
+
+/// Runs `command` and types `input` once its standard output shows `cue`; its
+/// input then stays open until it ends.
+///
+/// # Errors
+///
+/// As for [`run`]. A cue that never comes shows in the output and the timeout.
+pub(crate) fn converse(
+    command: &mut Command,
+    cue: &str,
+    input: &[u8],
+    limit: Duration,
+) -> Result<Finished> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let start = Instant::now();
+    let mut child = spawn(command)?;
+    let mut stdin = child.stdin.take().context("a pipe to the child")?;
+    let (seen, cued) = mpsc::channel();
+    let stdout = collect(child.stdout.take(), Some((cue.to_owned(), seen)));
+    let stderr = collect(child.stderr.take(), None);
+    // Fails when the output ends or the time is up without the cue.
+    if cued.recv_timeout(limit).is_ok() {
+        // As in `run`: a child that is gone shows in its exit status.
+        let _ = stdin.write_all(input).and_then(|()| stdin.flush());
+    }
+    let (status, timed_out) = wait(&mut child, start, Some(limit))?;
+    drop(stdin);
+    Ok(Finished {
+        status,
+        stdout: text_of(stdout)?,
+        stderr: text_of(stderr)?,
+        timed_out,
+        wall: start.elapsed(),
+        user_seconds: 0.0,
     })
 }
 
@@ -157,15 +194,34 @@ pub(crate) fn wait(
     }
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+/// Reads `pipe` to its end in the background, and reports once when what was
+/// read so far contains the cue.
+fn collect(
+    pipe: Option<impl Read + Send + 'static>,
+    mut cue: Option<(String, mpsc::Sender<()>)>,
+) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
         if let Some(mut pipe) = pipe {
             // What was read until an error is still worth showing.
-            let _ = pipe.read_to_end(&mut bytes);
+            while let Ok(count @ 1..) = pipe.read(&mut chunk) {
+                bytes.extend_from_slice(&chunk[..count]);
+                if let Some((wanted, seen)) = &cue {
+                    if String::from_utf8_lossy(&bytes).contains(wanted.as_str()) {
+                        // Nobody waits any more once the time is up.
+                        let _ = seen.send(());
+                        cue = None;
+                    }
+                }
+            }
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
+}
+
+fn text_of(reader: thread::JoinHandle<String>) -> Result<String> {
+    reader.join().map_err(|_| anyhow!("reading what a child printed failed"))
 }
 
 /// User-mode seconds of every child this process has waited for so far:
@@ -213,6 +269,16 @@ mod tests {
         let done = run(Command::new("sleep").arg("60"), &[], Some(limit)).unwrap();
         assert!(done.timed_out && !done.status.success());
         assert!(done.wall < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn input_is_typed_at_the_cue() {
+        let script = "echo ready; read line; echo \"got $line\"";
+        let limit = Duration::from_secs(30);
+        let done = converse(&mut shell(script), "ready", b"this\n", limit).unwrap();
+        assert_eq!(done.stdout, "ready\ngot this\n");
+        let done = converse(&mut shell("echo no"), "ready", b"this\n", limit).unwrap();
+        assert_eq!((done.stdout.as_str(), done.timed_out), ("no\n", false));
     }
 
     #[test]

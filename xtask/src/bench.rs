@@ -1,0 +1,169 @@
+//! `cargo xtask bench`: how fast guests run here, next to QEMU on the same
+//! machine with the same guests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::assets::qemu::Qemu;
+use crate::assets::{guest, initrd, qemu, store, write_whole};
+use crate::proc::{self, Finished};
+use crate::programs::speed;
+use crate::progress::Step;
+use crate::{cargo, demo};
+
+/// Booting Debian may cost at most this many times QEMU's processor time.
+const BOOT_TARGET: f64 = 3.5;
+
+/// The loop must reach at least this share of QEMU's instructions per second.
+const LOOP_TARGET: f64 = 0.30;
+
+/// Rounds of the loop: enough for a second or more on either.
+const ROUNDS_HERE: u64 = 10_000_000;
+const ROUNDS_QEMU: u64 = 60_000_000;
+
+/// Longer than any run takes on a slow machine.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What the benchmark can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How often each measurement is repeated; the best counts
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Also write the numbers to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail if a target is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+/// One thing measured on both.
+struct Measured {
+    here: f64,
+    qemu: f64,
+}
+
+/// Measures, prints a table, and says whether the targets are met.
+pub(crate) fn command(options: &Options) -> Result<ExitCode> {
+    ensure!(options.rounds > 0, "nothing is measured in 0 rounds");
+    let guest = guest::fetch()?;
+    let initrd = initrd::build(&guest.busybox, "demo", None)?;
+    let qemu = qemu::fetch()?;
+    let cli = cargo::build_cli()?;
+
+    let boot = boot(options.rounds, &cli, &qemu, &guest.kernel, &initrd)?;
+    let mips = compute(options.rounds, &cli, &qemu)?;
+
+    let ratio = boot.here / boot.qemu;
+    let share = mips.here / mips.qemu;
+    let met = |met| if met { "met" } else { "MISSED" };
+    let (boot_met, loop_met) = (ratio <= BOOT_TARGET, share >= LOOP_TARGET);
+    println!("{:34}{:>10}{:>10}{:>8}  target", "", "axvcpu", "QEMU", "ratio");
+    println!(
+        "{:34}{:>10.2}{:>10.2}{ratio:>8.2}  <= {BOOT_TARGET} {}",
+        "Debian to power-off, user seconds",
+        boot.here,
+        boot.qemu,
+        met(boot_met)
+    );
+    println!(
+        "{:34}{:>10.1}{:>10.1}{share:>8.2}  >= {LOOP_TARGET} {}",
+        "integer loop, MIPS",
+        mips.here,
+        mips.qemu,
+        met(loop_met)
+    );
+    if let Some(file) = &options.json {
+        let text = format!(
+            "{{\n  \"qemu_version\": \"{}\",\n  \"rounds\": {},\n  \
+             \"boot_user_seconds\": {:.3},\n  \"boot_user_seconds_qemu\": {:.3},\n  \
+             \"boot_ratio\": {ratio:.3},\n  \"loop_mips\": {:.1},\n  \
+             \"loop_mips_qemu\": {:.1},\n  \"loop_share\": {share:.3}\n}}\n",
+            qemu.version.replace(['"', '\\'], ""),
+            options.rounds,
+            boot.here,
+            boot.qemu,
+            mips.here,
+            mips.qemu,
+        );
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let failed = options.strict && !(boot_met && loop_met);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// User time from start to power-off, best of `rounds`, the two taking turns so
+/// that what else the machine does hits both.
+fn boot(rounds: u32, cli: &Path, qemu: &Qemu, kernel: &Path, initrd: &Path) -> Result<Measured> {
+    let step = Step::new("boot Debian on both");
+    let append = "console=ttyS0 quiet";
+    let mut best = Measured { here: f64::INFINITY, qemu: f64::INFINITY };
+    for round in 1..=rounds {
+        step.detail(&format!("round {round} of {rounds}"));
+        let mut here = Command::new(cli);
+        here.arg("run").arg("--kernel").arg(kernel).arg("--initrd").arg(initrd);
+        let done = run(here.args(["--memory", "512M", "--append", append]))?;
+        demo::check(&done.stdout, 1)?;
+        best.here = best.here.min(done.user_seconds);
+
+        let mut there = on_qemu(qemu, kernel);
+        let done = run(there.arg("-initrd").arg(initrd).args(["-append", append]))?;
+        demo::check(&done.stdout, 1)?;
+        best.qemu = best.qemu.min(done.user_seconds);
+    }
+    step.done(&format!("best of {rounds}"));
+    Ok(best)
+}
+
+/// Million instructions per second in the loop: starting and stopping is
+/// measured with a loop of one round and taken off.
+fn compute(rounds: u32, cli: &Path, qemu: &Qemu) -> Result<Measured> {
+    let step = Step::new("run the loop on both");
+    let file = |rounds: u64| -> Result<PathBuf> {
+        let file = store().join("work/bench").join(format!("loop-{rounds}.bin"));
+        write_whole(&file, &speed::guest(rounds))?;
+        Ok(file)
+    };
+    let here = |rounds: u64| -> Result<f64> {
+        let mut command = Command::new(cli);
+        command.args(["run", "--memory", "128M", "--kernel"]).arg(file(rounds)?);
+        Ok(run(&mut command)?.user_seconds)
+    };
+    let there = |rounds: u64| Ok(run(&mut on_qemu(qemu, &file(rounds)?))?.user_seconds);
+    let mut best = Measured { here: 0.0, qemu: 0.0 };
+    for round in 1..=rounds {
+        step.detail(&format!("round {round} of {rounds}"));
+        best.here = best.here.max(mips(here, ROUNDS_HERE)?);
+        best.qemu = best.qemu.max(mips(there, ROUNDS_QEMU)?);
+    }
+    step.done(&format!("best of {rounds}"));
+    Ok(best)
+}
+
+fn mips(measure: impl Fn(u64) -> Result<f64>, rounds: u64) -> Result<f64> {
+    let seconds = measure(rounds)? - measure(1)?;
+    // Times come in hundredths of a second.
+    ensure!(seconds > 0.1, "the loop is too short to be measured on this machine");
+    Ok((rounds * speed::round_length()) as f64 / seconds / 1e6)
+}
+
+fn on_qemu(qemu: &Qemu, kernel: &Path) -> Command {
+    let mut command = Command::new(&qemu.system);
+    command.args(["-M", "virt", "-m", "512M", "-nographic", "-no-reboot", "-kernel"]).arg(kernel);
+    command
+}
+
+fn run(command: &mut Command) -> Result<Finished> {
+    let done = proc::run(command, &[], Some(LIMIT))?;
+    if done.timed_out || !done.status.success() {
+        let (console, words) = (proc::tail(&done.stdout, 6), proc::tail(&done.stderr, 6));
+        bail!("`{}`: {}\n{console}\n{words}", proc::line(command), done.ended());
+    }
+    Ok(done)
+}
