@@ -56,7 +56,8 @@ pub trait AxArchVCpu: Sized + 'static {
     /// Loads the vCPU onto the physical CPU this is called on.
     fn bind(&mut self) -> AxResult;
 
-    /// Takes the vCPU off the physical CPU, which keeps nothing of it.
+    /// Takes the vCPU off the physical CPU, which keeps nothing of it. Also called to undo a
+    /// [`bind`](Self::bind) that failed half-way, and again after it failed itself.
     fn unbind(&mut self) -> AxResult;
 
     /// Writes general-purpose register `reg`, in the architecture's numbering; writing a hardwired zero

@@ -283,6 +283,13 @@ impl<'a, A> Claim<'a, A> {
         self.control.word.fetch_and(!ENTRY_REQUESTS, Ordering::AcqRel) & ENTRY_REQUESTS
     }
 
+    /// Sets `bits` of the owner's even if the claim is abandoned.
+    #[inline]
+    pub(crate) fn keep_if_abandoned(&mut self, bits: u32) {
+        debug_assert_eq!(bits & !OWNER_BITS, 0);
+        self.end.set |= bits;
+    }
+
     /// Gives the claim back with the vCPU in the state it was found in.
     pub(crate) fn restore(self) {
         let state = self.found();

@@ -160,7 +160,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// # Errors
     ///
     /// [`BadState`](AxError::BadState) unless `Free`; [`WrongCpu`](AxError::WrongCpu) when the affinity does not
-    /// allow this CPU. What the backend answers makes the vCPU [`Invalid`](VCpuState::Invalid).
+    /// allow this CPU. What the backend answers makes the vCPU [`Invalid`](VCpuState::Invalid); what it has left
+    /// on the CPU is taken off by [`unbind`](Self::unbind) or by dropping the vCPU, as if it were bound.
     pub fn bind(&self) -> AxResult {
         let current = A::Hal::cpu_id();
         let mut claim = self.control.claim(States::of([VCpuState::Free]), ANYWAY, None)?;
@@ -173,6 +174,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             return Err(AxError::WrongCpu { bound, current });
         }
         self.cpu.store(current, Ordering::Relaxed);
+        // From here on the physical CPU may hold some of the vCPU, even if this fails half-way.
+        claim.keep_if_abandoned(BOUND);
         current::scope(self, || claim.bind())?; // an error abandons the claim: Invalid
         claim.finish(VCpuState::Ready, BOUND, 0);
         Ok(())
@@ -229,8 +232,9 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     ///
     /// [`BadState`](AxError::BadState) unless `Ready`; [`Unanswered`](AxError::Unanswered) when the last exit
     /// still asks for a value; [`WrongCpu`](AxError::WrongCpu). An interrupt or line the backend refuses ends the
-    /// run before entry with that error, the vCPU stays `Ready` and what was refused is no longer pending. An
-    /// error of the guest entry itself makes the vCPU [`Invalid`](VCpuState::Invalid).
+    /// run before entry with that error, the vCPU stays `Ready` and what was refused is no longer pending. A
+    /// fence the backend refuses does the same but stays requested: the guest is not entered before it
+    /// succeeds. An error of the guest entry itself makes the vCPU [`Invalid`](VCpuState::Invalid).
     #[inline]
     pub fn run(&self) -> AxResult<AxVCpuExitReason> {
         const READY: States = States::of([VCpuState::Ready]);
@@ -286,6 +290,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         // Everything taken must arrive: what fails must not take the rest along.
         let fence = Fence::from_bits_truncate(taken);
         let mut result = if fence.is_empty() { Ok(()) } else { claim.fence(fence) };
+        if result.is_err() {
+            // Nothing may be entered with stale copies: whoever asked for this already relies on it.
+            self.control.request(fence.bits());
+        }
         if taken & LINES != 0 {
             result = result.and(self.tell_lines(claim));
         }
@@ -345,7 +353,9 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// end it at once the vCPU stays `Ready`.
     pub fn block(&self) -> AxResult {
         let claim = self.control.claim(States::of([VCpuState::Ready]), ANYWAY, None)?;
-        claim.finish(VCpuState::Blocked, 0, 0);
+        // A vector that waits for room in the backend is as pending as one nobody took yet.
+        let state = if claim.has(DEFERRED) { VCpuState::Ready } else { VCpuState::Blocked };
+        claim.finish(state, 0, 0);
         Ok(())
     }
 
@@ -530,7 +540,13 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         } else {
             self.lines.fetch_and(!bit, Ordering::AcqRel)
         };
-        if (before & bit != 0) == asserted { Ok(()) } else { self.post_or_invalid(LINES) }
+        if (before & bit != 0) != asserted {
+            return self.post_or_invalid(LINES);
+        }
+        match self.state() {
+            found @ VCpuState::Invalid => Err(AxError::BadState { found }),
+            _ => Ok(()), // no change, nothing to post
+        }
     }
 
     /// Makes the vCPU drop its stale copies before its next instruction; the caller has changed instructions

@@ -1,0 +1,11 @@
+//! Unit tests of the core, on a backend whose every answer is scripted.
+
+mod answers;
+mod current;
+mod failures;
+mod fake;
+mod percpu;
+mod places;
+mod requests;
+mod table;
+mod threads;
