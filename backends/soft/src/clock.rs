@@ -12,7 +12,9 @@ pub enum Clock {
     /// The host: a function that answers monotonic nanoseconds. Every vCPU of a machine gets the same one.
     Host(fn() -> u64),
     /// The instructions the guest executes, one nanosecond each. A machine whose vCPUs share one
-    /// [`VirtualClock`] and run in turn on one thread does the same thing every time, to the last instruction.
+    /// [`VirtualClock`] and run in turn on one thread does the same thing every time, to the last instruction. So
+    /// that each gets its turn, a run comes back with [`Nothing`](axvcpu::AxVCpuExitReason::Nothing) after some
+    /// ten thousand instructions.
     Instructions(Arc<VirtualClock>),
 }
 

@@ -62,14 +62,14 @@ macro_rules! width {
 
             #[inline]
             fn load(addr: HostAddr) -> Self {
-                debug_assert_eq!(addr.0 % Self::BYTES, 0);
+                debug_assert_eq!(addr.0 & (Self::BYTES - 1), 0);
                 // SAFETY: `HostAddr` is guest memory; callers align, as the translation cache checks it.
                 unsafe { (*(addr.0 as *const $atomic)).load(Ordering::Relaxed) }
             }
 
             #[inline]
             fn store(addr: HostAddr, value: Self) {
-                debug_assert_eq!(addr.0 % Self::BYTES, 0);
+                debug_assert_eq!(addr.0 & (Self::BYTES - 1), 0);
                 // SAFETY: as above.
                 unsafe { (*(addr.0 as *const $atomic)).store(value, Ordering::Relaxed) }
             }
@@ -94,7 +94,7 @@ macro_rules! atomic_width {
         impl AtomicWidth for $int {
             #[inline]
             fn update(addr: HostAddr, f: impl Fn(Self) -> Self) -> Self {
-                debug_assert_eq!(addr.0 % Self::BYTES, 0);
+                debug_assert_eq!(addr.0 & (Self::BYTES - 1), 0);
                 // SAFETY: `HostAddr` is guest memory; callers align.
                 let cell = unsafe { &*(addr.0 as *const $atomic) };
                 let mut old = cell.load(Ordering::Relaxed);
@@ -113,7 +113,7 @@ macro_rules! atomic_width {
 
             #[inline]
             fn replace(addr: HostAddr, expected: Self, new: Self) -> bool {
-                debug_assert_eq!(addr.0 % Self::BYTES, 0);
+                debug_assert_eq!(addr.0 & (Self::BYTES - 1), 0);
                 // SAFETY: as above.
                 let cell = unsafe { &*(addr.0 as *const $atomic) };
                 cell.compare_exchange(expected, new, Ordering::SeqCst, Ordering::Relaxed).is_ok()

@@ -19,6 +19,9 @@ use crate::mmu::Stage2;
 /// Slices between two looks at the host's clock: some tens of microseconds.
 const SLICES_PER_CLOCK: u32 = 16;
 
+/// Instructions after which a run on the instruction clock comes back by itself.
+const TURN: u64 = 64 * 1024;
+
 /// How to make a [`SoftVCpu`].
 #[derive(Clone, Debug)]
 pub struct SoftConfig {
@@ -101,11 +104,12 @@ impl<H: AxVCpuHal> SoftVCpu<H> {
         hart.open = None;
         hart.attention = true;
         hart.slices = 0;
+        let by_instructions = matches!(hart.clock, Clock::Instructions(_));
+        let turn_ends = if by_instructions { hart.retired.saturating_add(TURN) } else { u64::MAX };
         loop {
-            if !go_on() {
+            if !go_on() || self.hart.retired >= turn_ends {
                 return AxVCpuExitReason::Nothing;
             }
-            let by_instructions = matches!(self.hart.clock, Clock::Instructions(_));
             let grant = self.grant();
             let hart = &mut *self.hart;
             if by_instructions || hart.slices % SLICES_PER_CLOCK == 0 {

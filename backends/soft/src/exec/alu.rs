@@ -141,7 +141,7 @@ pub(super) fn auipc(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
 const fn orc(value: u64) -> u64 {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     // The top bit of each byte: set if any bit of the byte is.
-    let any = ((value & LOW) + LOW | value) & !LOW;
+    let any = (((value & LOW) + LOW) | value) & !LOW;
     (any >> 7).wrapping_mul(0xff)
 }
 

@@ -77,45 +77,63 @@ fn store_slowly<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
 
 /// Loads into a floating-point register: `flw`, `fld`.
 pub(super) fn load_float<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+    let op = c.op();
+    let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
+    match h.data.read::<W>(h.data_base, va) {
+        Some(addr) if h.csr.fp_on() => {
+            let value = W::load(addr).into();
+            h.setf(op.rd, boxed::<W>(value));
+            step(h, c, pc, left)
+        }
+        _ => load_float_slowly::<W>(h, c, pc, left),
+    }
+}
+
+#[cold]
+fn load_float_slowly<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
     if !h.csr.fp_on() {
         return illegal(h, c, pc, left);
     }
     let op = c.op();
     let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    let value = match h.data.read::<W>(h.data_base, va) {
-        Some(addr) => W::load(addr).into(),
-        None => match h.load_slowly::<W>(va) {
-            Ok(value) => value,
-            Err(fault) => {
-                return load_failed::<W>(
-                    h,
-                    (c, pc, left),
-                    va,
-                    fault,
-                    Dest::Float { register: op.rd },
-                );
-            }
-        },
-    };
-    h.setf(op.rd, if W::BYTES == 4 { fp::nan_box::<F32>(value as u32) } else { value });
-    step(h, c, pc, left)
+    match h.load_slowly::<W>(va) {
+        Ok(value) => {
+            h.setf(op.rd, boxed::<W>(value));
+            step(h, c, pc, left)
+        }
+        Err(fault) => {
+            load_failed::<W>(h, (c, pc, left), va, fault, Dest::Float { register: op.rd })
+        }
+    }
+}
+
+/// The value as a floating-point register holds it.
+#[inline(always)]
+fn boxed<W: Width>(value: u64) -> u64 {
+    if W::BYTES == 4 { fp::nan_box::<F32>(value as u32) } else { value }
 }
 
 /// Stores from a floating-point register: `fsw` stores the low half whatever is in the high one.
 pub(super) fn store_float<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+    let op = c.op();
+    let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
+    match h.data.write::<W>(h.data_base, va) {
+        Some(addr) if h.csr.fp_on() => {
+            W::store(addr, W::cut(h.getf(op.rs2)));
+            step(h, c, pc, left)
+        }
+        _ => store_float_slowly::<W>(h, c, pc, left),
+    }
+}
+
+#[cold]
+fn store_float_slowly<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
     if !h.csr.fp_on() {
         return illegal(h, c, pc, left);
     }
     let op = c.op();
     let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    let value = h.getf(op.rs2);
-    match h.data.write::<W>(h.data_base, va) {
-        Some(addr) => {
-            W::store(addr, W::cut(value));
-            step(h, c, pc, left)
-        }
-        None => store_value::<W>(h, (c, pc, left), va, value),
-    }
+    store_value::<W>(h, (c, pc, left), va, h.getf(op.rs2))
 }
 
 /// Where execution is: the op, the start of its block, and what was left of the slice then.
