@@ -293,3 +293,15 @@ impl AxArchPerCpu for SoftPerCpu {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine's threads share its vCPUs.
+    #[test]
+    fn vcpus_may_change_threads() {
+        const fn is_send<T: Send>() {}
+        const { is_send::<Hart>() };
+    }
+}

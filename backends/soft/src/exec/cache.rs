@@ -76,9 +76,6 @@ pub(crate) struct BlockCache {
     straddlers: Box<[(u32, Option<Cursor>)]>,
 }
 
-// SAFETY: cursors point into `arena`, which moves with the cache, and are used by whoever has it.
-unsafe impl Send for BlockCache {}
-
 impl BlockCache {
     pub(crate) fn new() -> Self {
         let ops = ARENA + STRADDLERS * STRADDLER_OPS;

@@ -29,7 +29,7 @@ pub(super) fn load<W: Width, const SIGNED: bool>(
 ) -> Stop {
     let op = c.op();
     let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    match h.data.read::<W>(h.data_base, va) {
+    match h.data.read::<W>(va) {
         Some(addr) => {
             let value = W::load(addr).into();
             h.set(op.rd, extend::<W, SIGNED>(value));
@@ -59,7 +59,7 @@ fn load_slowly<W: Width, const SIGNED: bool>(h: &mut Hart, c: Cursor, pc: u64, l
 pub(super) fn store<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
     let op = c.op();
     let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    match h.data.write::<W>(h.data_base, va) {
+    match h.data.write::<W>(va) {
         Some(addr) => {
             W::store(addr, W::cut(h.get(op.rs2)));
             step(h, c, pc, left)
@@ -79,7 +79,7 @@ fn store_slowly<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
 pub(super) fn load_float<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
     let op = c.op();
     let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    match h.data.read::<W>(h.data_base, va) {
+    match h.data.read::<W>(va) {
         Some(addr) if h.csr.fp_on() => {
             let value = W::load(addr).into();
             h.setf(op.rd, boxed::<W>(value));
@@ -117,7 +117,7 @@ fn boxed<W: Width>(value: u64) -> u64 {
 pub(super) fn store_float<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
     let op = c.op();
     let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    match h.data.write::<W>(h.data_base, va) {
+    match h.data.write::<W>(va) {
         Some(addr) if h.csr.fp_on() => {
             W::store(addr, W::cut(h.getf(op.rs2)));
             step(h, c, pc, left)

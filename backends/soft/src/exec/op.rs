@@ -127,6 +127,10 @@ impl Link {
 #[repr(transparent)]
 pub(crate) struct Cursor(NonNull<Op>);
 
+// SAFETY: a cursor points into the block cache of the hart that holds it; they change threads together, and the
+// ops and links it leads to are used by the thread that has the hart alone.
+unsafe impl Send for Cursor {}
+
 impl Cursor {
     /// # Safety
     ///

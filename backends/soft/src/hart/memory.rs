@@ -57,8 +57,8 @@ pub(crate) enum DeviceAccess {
 impl Hart {
     /// The host address of one aligned access, which fills the cache.
     fn locate(&mut self, va: u64, access: Access) -> Result<HostAddr, Fault> {
-        let page = self.translation().translate(va, access, self.privilege())?;
-        self.data.insert(self.data_base, va, page);
+        let page = self.translation().translate(va, access, self.data.privilege())?;
+        self.data.insert(va, page);
         Ok(page.host.within_page(va))
     }
 
@@ -111,8 +111,8 @@ impl Hart {
             return Err((Fault::Guest { cause: access.misaligned() }, va));
         }
         let known = match access {
-            Access::Store => self.data.write::<W>(self.data_base, va),
-            _ => self.data.read::<W>(self.data_base, va),
+            Access::Store => self.data.write::<W>(va),
+            _ => self.data.read::<W>(va),
         };
         match known {
             Some(addr) => Ok(addr),

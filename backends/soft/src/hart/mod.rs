@@ -11,7 +11,7 @@ use axvcpu_riscv::csr::{irq, sstatus};
 
 use crate::clock::{Clock, NS_PER_TICK};
 use crate::exec::{BlockCache, Cursor, R, REGS};
-use crate::mmu::tlb::{DataTlb, FetchTlb, data_base};
+use crate::mmu::tlb::{DataTlb, FetchTlb};
 use crate::mmu::{Privilege, Stage2, Translation};
 use crate::ram::HostAddr;
 
@@ -29,8 +29,6 @@ pub(crate) struct Hart {
     pub(crate) f: [u64; REGS],
     /// Which links between blocks are good. Changes with `fence.i`.
     pub(crate) epoch: u64,
-    /// The part of the data cache for the current privilege.
-    pub(crate) data_base: usize,
     pub(crate) data: DataTlb,
     pub(crate) fetch: FetchTlb,
     pub(crate) user: bool,
@@ -75,7 +73,6 @@ impl Hart {
             x: [0; REGS],
             f: [0; REGS],
             epoch: 1,
-            data_base: data_base(Privilege::Supervisor),
             data: DataTlb::new(),
             fetch: FetchTlb::new(),
             user: false,
@@ -132,18 +129,14 @@ impl Hart {
         self.csr.sstatus |= sstatus::FS;
     }
 
-    /// Whose permissions loads and stores are checked against.
-    pub(crate) fn privilege(&self) -> Privilege {
-        match (self.user, self.csr.sstatus & sstatus::SUM != 0) {
+    /// Makes loads and stores see what the current mode may: to be called whenever the mode or `sstatus.SUM`
+    /// changed.
+    pub(crate) fn update_privilege(&mut self) {
+        self.data.select(match (self.user, self.csr.sstatus & sstatus::SUM != 0) {
             (true, _) => Privilege::User,
             (false, true) => Privilege::SupervisorOnUser,
             (false, false) => Privilege::Supervisor,
-        }
-    }
-
-    /// To be called whenever [`privilege`](Self::privilege) may have changed.
-    pub(crate) fn update_privilege(&mut self) {
-        self.data_base = data_base(self.privilege());
+        });
     }
 
     pub(crate) fn translation(&self) -> Translation {

@@ -12,7 +12,6 @@ use crate::ram::{HostAddr, Width};
 const PAGE_MASK: u64 = !0xfff;
 /// Entries for each privilege.
 const SETS: usize = 512;
-const TOTAL: usize = 4 * SETS;
 
 /// A tag no aligned access compares equal to.
 const NEVER: u64 = u64::MAX;
@@ -30,19 +29,16 @@ struct Entry {
 
 const EMPTY: Entry = Entry { read: NEVER, write: NEVER, addend: 0 };
 
-/// The part of the data cache that serves a privilege.
-#[inline]
-pub(crate) const fn data_base(by: Privilege) -> usize {
-    SETS * match by {
-        Privilege::User => 0,
-        Privilege::Supervisor => 1,
-        Privilege::SupervisorOnUser => 2,
-    }
-}
+type Part = Box<[Entry; SETS]>;
 
-/// Translations of loads and stores, direct-mapped, a part for each privilege.
+/// Translations of loads and stores, direct-mapped, a part for each privilege, so that changing the privilege
+/// loses none.
 pub(crate) struct DataTlb {
-    entries: Box<[Entry; TOTAL]>,
+    /// The part of the current privilege: the only one that loads and stores look at.
+    current: Part,
+    privilege: Privilege,
+    /// The parts of the other privileges; empty for the current one.
+    parked: [Option<Part>; 3],
     /// A large page was cached below or above the middle of the address space: one of its pages' fences
     /// concerns others too.
     large: [bool; 2],
@@ -50,18 +46,36 @@ pub(crate) struct DataTlb {
 
 impl DataTlb {
     pub(crate) fn new() -> Self {
-        Self { entries: boxed(EMPTY), large: [false; 2] }
+        let part = || boxed(EMPTY);
+        let privilege = Privilege::Supervisor;
+        let mut parked = [Some(part()), Some(part()), Some(part())];
+        let current = parked[privilege as usize].take().unwrap_or_else(part);
+        Self { current, privilege, parked, large: [false; 2] }
+    }
+
+    /// Makes the part of `by` the current one.
+    pub(crate) fn select(&mut self, by: Privilege) {
+        if let Some(part) = self.parked[by as usize].take() {
+            let before = core::mem::replace(&mut self.current, part);
+            self.parked[self.privilege as usize] = Some(before);
+            self.privilege = by;
+        }
+    }
+
+    /// Whose permissions the current part is about.
+    pub(crate) fn privilege(&self) -> Privilege {
+        self.privilege
     }
 
     #[inline]
-    fn index(base: usize, va: u64) -> usize {
-        ((va >> 12) as usize & (SETS - 1) | base) & (TOTAL - 1)
+    fn index(va: u64) -> usize {
+        (va >> 12) as usize & (SETS - 1)
     }
 
     /// Where a load of this width goes, if the page is cached and the address is aligned.
     #[inline]
-    pub(crate) fn read<W: Width>(&self, base: usize, va: u64) -> Option<HostAddr> {
-        let entry = &self.entries[Self::index(base, va)];
+    pub(crate) fn read<W: Width>(&self, va: u64) -> Option<HostAddr> {
+        let entry = &self.current[Self::index(va)];
         // One comparison checks page and alignment: the low bits of a tag are zero.
         (entry.read == va & (PAGE_MASK | (W::BYTES - 1))).then(|| {
             // SAFETY: `insert` got the page from a walk, and `flush` comes with every stage-2 fence.
@@ -71,19 +85,19 @@ impl DataTlb {
 
     /// Where a store of this width goes, if the page is cached for stores and the address is aligned.
     #[inline]
-    pub(crate) fn write<W: Width>(&self, base: usize, va: u64) -> Option<HostAddr> {
-        let entry = &self.entries[Self::index(base, va)];
+    pub(crate) fn write<W: Width>(&self, va: u64) -> Option<HostAddr> {
+        let entry = &self.current[Self::index(va)];
         (entry.write == va & (PAGE_MASK | (W::BYTES - 1))).then(|| {
             // SAFETY: as for `read`.
             unsafe { HostAddr::new(va.wrapping_add(entry.addend)) }
         })
     }
 
-    /// Remembers the page of `va`.
-    pub(crate) fn insert(&mut self, base: usize, va: u64, page: Page) {
+    /// Remembers the page of `va` for the current privilege.
+    pub(crate) fn insert(&mut self, va: u64, page: Page) {
         let tag = va & PAGE_MASK;
         let known = |allowed: bool| if allowed { tag } else { NEVER };
-        self.entries[Self::index(base, va)] = Entry {
+        self.current[Self::index(va)] = Entry {
             read: known(page.read),
             write: known(page.write),
             addend: page.host.as_u64().wrapping_sub(tag),
@@ -93,7 +107,8 @@ impl DataTlb {
 
     /// Forgets everything.
     pub(crate) fn flush(&mut self) {
-        self.entries.fill(EMPTY);
+        self.current.fill(EMPTY);
+        self.parked.iter_mut().flatten().for_each(|part| part.fill(EMPTY));
         self.large = [false; 2];
     }
 
@@ -102,9 +117,8 @@ impl DataTlb {
         if self.large[(va >> 63) as usize] {
             return self.flush();
         }
-        for by in [Privilege::User, Privilege::Supervisor, Privilege::SupervisorOnUser] {
-            self.entries[Self::index(data_base(by), va)] = EMPTY;
-        }
+        self.current[Self::index(va)] = EMPTY;
+        self.parked.iter_mut().flatten().for_each(|part| part[Self::index(va)] = EMPTY);
     }
 }
 

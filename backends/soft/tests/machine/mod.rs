@@ -1,5 +1,6 @@
 //! A machine for tests: some memory at the usual place, and one vCPU.
 #![allow(unsafe_code)] // hands out host memory
+#![allow(dead_code, unreachable_pub)] // each test uses what it needs
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
