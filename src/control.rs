@@ -226,7 +226,11 @@ impl<A> Control<A> {
     /// Makes a blocked vCPU ready. A claim on it is left to do that by itself when it ends.
     #[cold]
     fn unblock(&self, mut word: u32) {
-        while VCpuState::from_word(word) == VCpuState::Blocked && word & CLAIMED == 0 {
+        // Without a request left somebody else has done it, and this may be another wait already.
+        while VCpuState::from_word(word) == VCpuState::Blocked
+            && word & CLAIMED == 0
+            && word & WAKING != 0
+        {
             let ready = word & !(STATE_MASK | WAKE) | VCpuState::Ready as u32;
             match self.word.compare_exchange_weak(word, ready, Ordering::AcqRel, Ordering::Relaxed)
             {
