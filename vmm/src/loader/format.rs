@@ -1,0 +1,97 @@
+//! Telling the formats of kernels apart by their first bytes.
+
+use super::{LoadError, u16_at, u32_at};
+
+/// A format that can be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Linux for RISC-V, as an `Image`.
+    RiscvImage,
+    /// An ELF program.
+    Elf,
+    /// No format known: a flat binary, run from its first byte.
+    Flat,
+}
+
+const DECOMPRESS: &str = "decompress it first";
+
+/// Formats that are recognized by bytes at a fixed offset and cannot be loaded. The more specific first:
+/// kernels with an EFI stub also start with the signature of a PE file.
+const WRONG: &[(usize, &[u8], &str, &str)] = &[
+    (
+        56,
+        b"ARM\x64",
+        "a Linux Image for arm64",
+        "the guest is RISC-V, so it needs the Image of a riscv64 kernel",
+    ),
+    (
+        0x202,
+        b"HdrS",
+        "a Linux bzImage for x86",
+        "the guest is RISC-V, so it needs the Image of a riscv64 kernel",
+    ),
+    (
+        4,
+        b"zimg",
+        "a compressed EFI kernel (vmlinuz.efi)",
+        "it unpacks itself under EFI firmware only; use the kernel's arch/riscv/boot/Image",
+    ),
+    (0, &[0x1f, 0x8b], "compressed with gzip", "decompress it first (gzip -d)"),
+    (0, b"\xfd7zXZ\0", "compressed with xz", "decompress it first (xz -d)"),
+    (0, &[0x28, 0xb5, 0x2f, 0xfd], "compressed with zstd", "decompress it first (zstd -d)"),
+    (0, &[0x04, 0x22, 0x4d, 0x18], "compressed with lz4", "decompress it first (lz4 -d)"),
+    (0, &[0x02, 0x21, 0x4c, 0x18], "compressed with lz4", "decompress it first (lz4 -d)"),
+    (0, b"BZh", "compressed with bzip2", "decompress it first (bzip2 -d)"),
+    (0, &[0x5d, 0, 0], "compressed with lzma", DECOMPRESS),
+    (0, b"\x89LZO\0", "compressed with lzop", DECOMPRESS),
+    (
+        0,
+        &[0x27, 0x05, 0x19, 0x56],
+        "a U-Boot image (uImage)",
+        "use the kernel it was made from (Image)",
+    ),
+    (0, &[0xd0, 0x0d, 0xfe, 0xed], "a device tree or a FIT image", "use the kernel itself (Image)"),
+    (0, b"070701", "a cpio archive", "it looks like an initrd: use --initrd for it"),
+    (0, b"!<arch>\n", "an archive of object files or a Debian package", "use the kernel in it"),
+    (0, b"QFI\xfb", "a qcow2 disk image", "use the kernel in it"),
+];
+
+/// The format of `file`, or an error that names what it is instead.
+pub fn identify(file: &[u8]) -> Result<Format, LoadError> {
+    if file.is_empty() {
+        return Err(LoadError::Empty);
+    }
+    let has = |at: usize, magic: &[u8]| file.get(at..).is_some_and(|rest| rest.starts_with(magic));
+    if has(56, b"RSC\x05") {
+        return Ok(Format::RiscvImage);
+    }
+    if has(48, b"RISCV\0\0\0") {
+        return Err(LoadError::WrongFormat {
+            found: "a RISC-V Image with a header older than version 0.2",
+            advice: "use a kernel from 2019 or later",
+        });
+    }
+    if has(0, b"\x7fELF") {
+        return Ok(Format::Elf);
+    }
+    for &(at, magic, found, advice) in WRONG {
+        if has(at, magic) {
+            return Err(LoadError::WrongFormat { found, advice });
+        }
+    }
+    // A DOS header that points to the header of a PE file.
+    if has(0, b"MZ") {
+        let pe = u32_at(file, 0x3c).map_or(usize::MAX, |at| at as usize);
+        if has(pe, b"PE\0\0") {
+            let found = match u16_at(file, pe.saturating_add(4)) {
+                Some(0x8664) => "an EFI or Windows program for x86-64",
+                Some(0xaa64) => "an EFI or Windows program for arm64",
+                Some(0x5064) => "an EFI program for RISC-V",
+                _ => "an EFI or Windows program",
+            };
+            let advice = "it needs firmware that this machine does not have; use a kernel Image";
+            return Err(LoadError::WrongFormat { found, advice });
+        }
+    }
+    Ok(Format::Flat)
+}

@@ -1,0 +1,123 @@
+//! The virtual machine: its parts, and how it ends.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering, fence};
+
+use axvcpu::{AxArchVCpu, AxResult, AxVCpu};
+use spin::Mutex;
+
+use crate::host::kick_bound;
+use crate::{Bus, ConsoleSink, CpuStats, Cpus, GuestMemory, Outcome, VmHost};
+
+/// A call of the guest to its firmware, as [`Hypercall`](axvcpu::AxVCpuExitReason::Hypercall) describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The vCPU that calls.
+    pub cpu: usize,
+    /// The call number.
+    pub nr: u64,
+    /// The function within the call.
+    pub function: u64,
+    /// The arguments.
+    pub args: [u64; 6],
+}
+
+/// What a vCPU does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Goes on.
+    Run,
+    /// Waits for an event, at most until this moment on the host's clock.
+    Wait {
+        /// `None` waits for the event alone.
+        deadline_ns: Option<u64>,
+    },
+}
+
+/// The firmware of an architecture: what answers the guest's calls and starts its CPUs.
+pub trait Firmware<A: AxArchVCpu>: Sized {
+    /// Carries out `call`, and leaves its results in the vCPU's registers. Runs on the thread of the calling
+    /// vCPU. An error ends the machine: what the guest does wrong is answered to the guest.
+    fn call(&self, vm: &Vm<A, Self>, host: &impl VmHost, call: Call) -> AxResult<Next>;
+
+    /// Puts a vCPU that is in its reset state where it starts: at `entry` with `arg`.
+    fn start(&self, vcpu: &AxVCpu<A>, entry: u64, arg: u64) -> AxResult;
+}
+
+/// A virtual machine with the firmware `F`.
+pub struct Vm<A: AxArchVCpu, F> {
+    pub(crate) cpus: Arc<Cpus<A>>,
+    pub(crate) memory: Arc<GuestMemory>,
+    pub(crate) bus: Bus,
+    pub(crate) firmware: F,
+    pub(crate) console: Arc<dyn ConsoleSink>,
+    ended: AtomicBool,
+    outcome: Mutex<Option<Outcome>>,
+}
+
+impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
+    /// Puts a machine together. `cpus` are set up on stage-2 tables that map `memory`.
+    pub(crate) fn assemble(
+        cpus: Arc<Cpus<A>>,
+        memory: Arc<GuestMemory>,
+        bus: Bus,
+        firmware: F,
+        console: Arc<dyn ConsoleSink>,
+    ) -> Self {
+        Self {
+            cpus,
+            memory,
+            bus,
+            firmware,
+            console,
+            ended: AtomicBool::new(false),
+            outcome: Mutex::new(None),
+        }
+    }
+
+    /// The vCPUs.
+    pub fn cpus(&self) -> &Cpus<A> {
+        &self.cpus
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// The devices.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Ends the machine, from any thread: every vCPU leaves the guest and the run functions return. Only the
+    /// first outcome counts; that one is returned.
+    pub fn stop(&self, outcome: Outcome) -> Outcome {
+        let outcome = *self.outcome.lock().get_or_insert(outcome);
+        self.ended.store(true, Ordering::Release);
+        // A vCPU's thread either binds after this and sees that the machine has ended, or is bound and kicked.
+        fence(Ordering::SeqCst);
+        for cpu in &*self.cpus {
+            cpu.vcpu().kick();
+            kick_bound(cpu.vcpu());
+        }
+        outcome
+    }
+
+    /// Whether the machine has ended.
+    #[inline]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// How the machine ended; `None` while it runs.
+    pub fn outcome(&self) -> Option<Outcome> {
+        *self.outcome.lock()
+    }
+
+    /// What each vCPU did so far.
+    pub fn stats(&self) -> Vec<CpuStats> {
+        self.cpus.iter().map(|cpu| cpu.counters.snapshot()).collect()
+    }
+}
