@@ -213,7 +213,8 @@ fn decoding_undoes_encoding() {
     for insn in instructions() {
         for (index, operand) in insn.operands().iter().enumerate() {
             let (low, high, step) = operand.range();
-            for value in [low, low + step, 0, step, 2 * step, (high / 2) & -step, high - step, high] {
+            for value in [low, low + step, 0, step, 2 * step, (high / 2) & -step, high - step, high]
+            {
                 let mut values: Vec<i64> = insn.operands().iter().map(|o| o.range().1).collect();
                 values[index] = value;
                 let Some(word) = insn.encode(&values) else {
