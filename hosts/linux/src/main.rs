@@ -1,3 +1,7 @@
 //! The `axvcpu` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    axvcpu_cli::main()
+}
