@@ -92,8 +92,10 @@ impl<H: AxVCpuHal> SoftVCpu<H> {
             Clock::Host(_) => SLICE,
             // The timer has to fire at the same instruction each time.
             Clock::Instructions(clock) => match self.hart.csr.stimecmp.checked_mul(NS_PER_TICK) {
-                Some(due) => due.saturating_sub(clock.now_ns()).clamp(1, SLICE as u64) as i64,
-                None => SLICE,
+                Some(due) if due > clock.now_ns() => {
+                    (due - clock.now_ns()).min(SLICE as u64) as i64
+                }
+                _ => SLICE, // fired already, or never
             },
         }
     }

@@ -62,16 +62,36 @@ impl Hart {
         Ok(page.host.within_page(va))
     }
 
+    /// The host address of one byte.
+    fn locate_byte(&mut self, va: u64, access: Access) -> Result<HostAddr, (Fault, u64)> {
+        let known = match access {
+            Access::Store => self.data.write::<u8>(va),
+            _ => self.data.read::<u8>(va),
+        };
+        match known {
+            Some(addr) => Ok(addr),
+            None => self.locate(va, access).map_err(|fault| (fault, va)),
+        }
+    }
+
     /// A load the cache could not serve.
     pub(crate) fn load_slowly<W: Width>(&mut self, va: u64) -> Result<u64, (Fault, u64)> {
         if va % W::BYTES == 0 {
             let addr = self.locate(va, Access::Load).map_err(|fault| (fault, va))?;
             return Ok(W::load(addr).into());
         }
+        let last = va.wrapping_add(W::BYTES - 1);
+        if (va ^ last) >> 12 == 0 {
+            // Within a page: cut the value out of the one or two aligned words that hold it.
+            let addr = self.locate_byte(va, Access::Load)?;
+            let word = |at: u64| u128::from(u64::load(addr.within_page(at & !7)));
+            let both = word(va) | word(last) << 64 * u32::from((va ^ last) & !7 != 0);
+            let bits = 8 * W::BYTES as u32;
+            return Ok((both >> (8 * (va & 7))) as u64 & (u64::MAX >> (64 - bits)));
+        }
         let mut value = 0;
         for i in 0..W::BYTES {
-            let byte = va.wrapping_add(i);
-            let addr = self.locate(byte, Access::Load).map_err(|fault| (fault, byte))?;
+            let addr = self.locate_byte(va.wrapping_add(i), Access::Load)?;
             value |= u64::from(u8::load(addr)) << (8 * i);
         }
         Ok(value)
@@ -90,13 +110,16 @@ impl Hart {
         }
         // Both pages must be writable before the first byte changes.
         let last = va.wrapping_add(W::BYTES - 1);
-        for byte in [va, last] {
-            self.locate(byte, Access::Store).map_err(|fault| (fault, byte))?;
-        }
+        let first_page = self.locate_byte(va, Access::Store)?;
+        let last_page = if (va ^ last) >> 12 == 0 {
+            first_page
+        } else {
+            self.locate_byte(last, Access::Store)?
+        };
         for i in 0..W::BYTES {
             let byte = va.wrapping_add(i);
-            let addr = self.locate(byte, Access::Store).map_err(|fault| (fault, byte))?;
-            u8::store(addr, (value >> (8 * i)) as u8);
+            let page = if (byte ^ va) >> 12 == 0 { first_page } else { last_page };
+            u8::store(page.within_page(byte), (value >> (8 * i)) as u8);
         }
         Ok(())
     }
