@@ -1,2 +1,328 @@
-//! A platform, memory and a scripted vCPU for the unit tests.
+//! A platform, memory and a programmable vCPU for the unit tests.
 #![allow(unsafe_code)] // implements the platform traits
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::ptr;
+use core::time::Duration;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::sync::Mutex;
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+use axvcpu::{
+    AxArchVCpu, AxError, AxMmHal, AxResult, AxVCpuExitReason, AxVCpuHal, Fence, GuestPhysAddr,
+    HostPhysAddr, HostVirtAddr, Requests, VCpuId, VmId,
+};
+
+use crate::riscv::{BuildError, RiscvVm, RiscvVmConfig};
+use crate::{ConsoleSink, RamBacking, VmHost};
+
+/// Identity-mapped memory from the heap.
+pub(crate) struct Mm;
+
+fn frames(count: usize) -> Layout {
+    Layout::from_size_align(4096 * count, 4096 * count).unwrap()
+}
+
+// SAFETY: fresh allocations with size and alignment as asked for; the conversions are the identity.
+unsafe impl AxMmHal for Mm {
+    fn alloc_frame() -> Option<HostPhysAddr> {
+        Self::alloc_contiguous(1)
+    }
+
+    unsafe fn dealloc_frame(frame: HostPhysAddr) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::dealloc_contiguous(frame, 1) };
+    }
+
+    fn alloc_contiguous(count: usize) -> Option<HostPhysAddr> {
+        // SAFETY: the layout has a size.
+        let at = unsafe { alloc_zeroed(frames(count)) };
+        (!at.is_null()).then(|| HostPhysAddr::new(at as u64))
+    }
+
+    unsafe fn dealloc_contiguous(at: HostPhysAddr, count: usize) {
+        // SAFETY: allocated above with the same layout, as the caller promises.
+        unsafe { dealloc(at.as_usize() as *mut u8, frames(count)) };
+    }
+
+    fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr {
+        HostVirtAddr::new(addr.as_usize())
+    }
+
+    fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr {
+        HostPhysAddr::new(addr.as_usize() as u64)
+    }
+}
+
+/// Zeroed RAM from the heap.
+pub(crate) struct Heap {
+    at: usize,
+    size: usize,
+}
+
+impl Heap {
+    pub(crate) fn new(size: usize) -> Self {
+        // SAFETY: the layout has a size.
+        let at = unsafe { alloc_zeroed(Self::layout(size)) } as usize;
+        assert_ne!(at, 0);
+        Self { at, size }
+    }
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size.max(1), 4096).unwrap()
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with the same layout.
+        unsafe { dealloc(self.at as *mut u8, Self::layout(self.size)) };
+    }
+}
+
+// SAFETY: an allocation of its own.
+unsafe impl RamBacking for Heap {
+    fn host_phys(&self) -> HostPhysAddr {
+        HostPhysAddr::new(self.at as u64)
+    }
+
+    fn size(&self) -> u64 {
+        self.size as u64
+    }
+}
+
+/// A platform whose physical CPUs are threads.
+pub(crate) struct Hal;
+
+static THREADS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
+
+std::thread_local! {
+    static CPU: usize = {
+        let mut threads = THREADS.lock().unwrap();
+        threads.push(thread::current());
+        threads.len() - 1
+    };
+    static CURRENT: Cell<*mut ()> = const { Cell::new(ptr::null_mut()) };
+}
+
+// SAFETY: every thread has its own word, and its own number for life.
+unsafe impl AxVCpuHal for Hal {
+    type MmHal = Mm;
+
+    fn irq_hanlder() {}
+
+    fn cpu_id() -> usize {
+        CPU.with(|cpu| *cpu)
+    }
+
+    fn kick_cpu(cpu: usize) {
+        THREADS.lock().unwrap()[cpu].unpark();
+    }
+
+    fn load_current() -> *mut () {
+        CURRENT.get()
+    }
+
+    fn store_current(word: *mut ()) {
+        CURRENT.set(word);
+    }
+}
+
+/// What a [`Fake`] vCPU knows and was told.
+#[derive(Default)]
+pub(crate) struct Regs {
+    pub(crate) pc: u64,
+    pub(crate) gpr: [u64; 32],
+    /// Answers to exits, in order.
+    pub(crate) answers: Vec<u64>,
+    /// Interrupts that were injected and that the program has not taken from here.
+    pub(crate) interrupts: Vec<usize>,
+    pub(crate) lines: u64,
+    pub(crate) fences: Vec<Fence>,
+    pub(crate) resets: usize,
+    pub(crate) failed_accesses: usize,
+    /// How often the program was entered since the last start.
+    pub(crate) step: usize,
+}
+
+/// A guest program: called once for each entry, answers with the exit.
+pub(crate) type Program = Box<dyn FnMut(&mut Regs) -> AxVCpuExitReason + Send>;
+
+/// A vCPU that runs a Rust function.
+pub(crate) struct Fake {
+    program: Program,
+    regs: Regs,
+}
+
+impl AxArchVCpu for Fake {
+    type Hal = Hal;
+    type CreateConfig = Program;
+    type SetupConfig = ();
+
+    fn new(_: VmId, _: VCpuId, program: Program) -> AxResult<Self> {
+        Ok(Self { program, regs: Regs::default() })
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
+        self.regs.pc = entry.as_u64();
+        self.regs.step = 0;
+        Ok(())
+    }
+
+    unsafe fn set_ept_root(&mut self, root: HostPhysAddr) -> AxResult {
+        if root.as_u64() % 16384 == 0 { Ok(()) } else { Err(AxError::InvalidInput) }
+    }
+
+    fn setup(&mut self, (): ()) -> AxResult {
+        Ok(())
+    }
+
+    fn run(&mut self) -> AxResult<AxVCpuExitReason> {
+        let exit = (self.program)(&mut self.regs);
+        self.regs.step += 1;
+        Ok(exit)
+    }
+
+    fn run_watching(&mut self, requests: Requests<'_>) -> AxResult<AxVCpuExitReason> {
+        if requests.pending() { Ok(AxVCpuExitReason::Nothing) } else { self.run() }
+    }
+
+    fn bind(&mut self) -> AxResult {
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> AxResult {
+        Ok(())
+    }
+
+    fn set_gpr(&mut self, reg: usize, val: u64) -> AxResult {
+        *self.regs.gpr.get_mut(reg).ok_or(AxError::InvalidInput)? = val;
+        Ok(())
+    }
+
+    fn inject_interrupt(&mut self, vector: usize) -> AxResult {
+        self.regs.interrupts.push(vector);
+        Ok(())
+    }
+
+    fn set_return_value(&mut self, val: u64) {
+        self.regs.gpr[10] = val;
+        self.regs.answers.push(val);
+    }
+
+    fn reset(&mut self) -> AxResult {
+        self.regs.gpr = [0; 32];
+        self.regs.interrupts.clear();
+        self.regs.resets += 1;
+        Ok(())
+    }
+
+    fn set_interrupt_line(&mut self, vector: usize, asserted: bool) -> AxResult {
+        self.regs.lines = self.regs.lines & !(1 << vector) | u64::from(asserted) << vector;
+        Ok(())
+    }
+
+    fn fence(&mut self, fence: Fence) -> AxResult {
+        self.regs.fences.push(fence);
+        Ok(())
+    }
+
+    fn fail_access(&mut self) -> AxResult {
+        self.regs.failed_accesses += 1;
+        Ok(())
+    }
+}
+
+/// A hypercall exit.
+pub(crate) fn ecall(nr: usize, function: usize, args: [u64; 3]) -> AxVCpuExitReason {
+    let [a, b, c] = args;
+    let args = [a, b, c, 0, 0, 0];
+    AxVCpuExitReason::Hypercall { nr: nr as u64, function: function as u64, args }
+}
+
+/// Keeps what the guest prints.
+#[derive(Default)]
+pub(crate) struct Console(pub(crate) Mutex<Vec<u8>>);
+
+impl ConsoleSink for Console {
+    fn write(&self, bytes: &[u8]) {
+        self.0.lock().unwrap().extend(bytes);
+    }
+}
+
+/// Time and waiting of a hosted platform.
+pub(crate) struct Threads(Instant);
+
+impl Threads {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl VmHost for Threads {
+    fn now_ns(&self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+
+    fn wait(&self, deadline_ns: Option<u64>) {
+        match deadline_ns {
+            None => thread::park(),
+            Some(at) => {
+                let left = at.saturating_sub(self.now_ns());
+                thread::park_timeout(Duration::from_nanos(left));
+            }
+        }
+    }
+
+    fn relax(&self, _: u32) {
+        thread::yield_now();
+    }
+
+    fn exit_clock_ns(&self) -> Option<u64> {
+        Some(self.now_ns())
+    }
+}
+
+/// A clock that moves only when everybody waits.
+#[derive(Default)]
+pub(crate) struct Virtual(pub(crate) Cell<u64>);
+
+impl VmHost for Virtual {
+    fn now_ns(&self) -> u64 {
+        self.0.get()
+    }
+
+    fn wait(&self, deadline_ns: Option<u64>) {
+        let at = deadline_ns.expect("everybody waits forever");
+        assert!(at > self.0.get());
+        self.0.set(at);
+    }
+}
+
+/// A machine with 8 MiB of memory and a tiny kernel whose harts run `programs`.
+pub(crate) fn machine(programs: Vec<Program>) -> (RiscvVm<Fake>, Arc<Console>) {
+    let config = RiscvVmConfig { cpus: programs.len(), kernel: b"kernel", ..Default::default() };
+    let console = Arc::new(Console::default());
+    (build(&config, 8 << 20, programs, console.clone()).unwrap(), console)
+}
+
+/// A machine to the given plan.
+pub(crate) fn build(
+    config: &RiscvVmConfig<'_>,
+    ram: usize,
+    programs: Vec<Program>,
+    console: Arc<Console>,
+) -> Result<RiscvVm<Fake>, BuildError> {
+    let mut programs = programs.into_iter();
+    RiscvVm::new(
+        config,
+        Box::new(Heap::new(ram)),
+        console,
+        |_| programs.next().expect("a program for each hart"),
+        |_| (),
+    )
+}
