@@ -2,17 +2,17 @@
 //! calls that are made.
 #![allow(unsafe_code)] // reads and writes guest memory, and gives a vCPU its stage-2 table
 
-use std::alloc::Layout;
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use axvcpu::{AxVCpu, AxVCpuExitReason, GuestPhysAddr, HostPhysAddr};
+use axvcpu::{AxVCpu, AxVCpuExitReason, GuestPhysAddr};
+use axvcpu_cli::hal::{Frames, LinuxHal};
+use axvcpu_cli::memory::GuestRam;
 use axvcpu_riscv::paging::SV39X4;
 use axvcpu_riscv::stage2::{Perms, Stage2};
 use axvcpu_soft::{Clock, SoftConfig, SoftVCpu, VirtualClock};
 
-use crate::hal::{Hal, Memory, Pages};
 use crate::image::{self, Image};
 use crate::{layout, paging};
 
@@ -37,14 +37,14 @@ pub(crate) struct Outcome {
     pub(crate) trouble: Option<String>,
 }
 
-struct Ram(Pages);
+struct Ram(GuestRam);
 
 impl Ram {
     /// The guest's memory, while the vCPU does not run.
     fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: `SIZE` bytes, mapped as long as the value lives. The vCPU runs on this thread, and not while
         // its caller holds the slice; nothing else knows the memory.
-        unsafe { slice::from_raw_parts_mut(self.0.start(), SIZE) }
+        unsafe { slice::from_raw_parts_mut(self.0.base().as_ptr(), SIZE) }
     }
 
     /// `length` bytes at virtual address `address`, appended to `to`.
@@ -67,19 +67,18 @@ impl Ram {
 ///
 /// The host's and the harness's own. What the guest does wrong is in the outcome.
 pub(crate) fn run(image: &Image, mode: Mode) -> anyhow::Result<Outcome> {
-    let pages = Layout::from_size_align(SIZE, 2 << 20)?;
-    let mut ram = Ram(Pages::new(pages).context("no memory for the guest")?);
+    let mut ram = Ram(GuestRam::new(SIZE).context("no memory for the guest")?);
     ram.bytes()[..image.bytes.len()].copy_from_slice(&image.bytes);
     let entry = match mode {
         Mode::Bare => image.supervisor_entry,
         Mode::Paging => paging::prepare(ram.bytes(), image.user_entry)?,
     };
-    let mut table = Stage2::<Memory>::new(SV39X4)?;
+    let mut table = Stage2::<Frames>::new(SV39X4)?;
     let base = GuestPhysAddr::new(layout::BASE);
-    table.map(base, HostPhysAddr::new(ram.0.start().addr() as u64), SIZE as u64, Perms::RWX)?;
+    table.map(base, ram.0.host_address(), SIZE as u64, Perms::RWX)?;
 
     let config = SoftConfig::new(Clock::Instructions(VirtualClock::new()));
-    let vcpu = AxVCpu::<SoftVCpu<Hal>>::new(0, 0, 0, None, config)?;
+    let vcpu = AxVCpu::<SoftVCpu<LinuxHal>>::new(0, 0, 0, None, config)?;
     // SAFETY: the table maps the guest's RAM only; both are dropped after the vCPU, being older.
     unsafe { vcpu.setup(GuestPhysAddr::new(entry), table.root(), ())? };
     vcpu.bind()?;
@@ -90,7 +89,8 @@ pub(crate) fn run(image: &Image, mode: Mode) -> anyhow::Result<Outcome> {
 }
 
 /// The guest's operating system.
-fn serve(vcpu: &AxVCpu<SoftVCpu<Hal>>, ram: &mut Ram, mode: Mode) -> anyhow::Result<Outcome> {
+fn serve(vcpu: &AxVCpu<SoftVCpu<LinuxHal>>, ram: &mut Ram, mode: Mode) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
     let mut output = Vec::new();
     loop {
         let trouble = match vcpu.run()? {
@@ -109,6 +109,8 @@ fn serve(vcpu: &AxVCpu<SoftVCpu<Hal>>, ram: &mut Ram, mode: Mode) -> anyhow::Res
             AxVCpuExitReason::Hypercall {
                 nr: paging::TRAP, args: [cause, value, pc, ..], ..
             } => Some(format!("trap at {pc:#x}: cause {cause:#x}, value {value:#x}")),
+            // Another vCPU's turn, if there were one.
+            AxVCpuExitReason::Nothing if start.elapsed() < PATIENCE => continue,
             AxVCpuExitReason::Nothing => {
                 Some(format!("not finished after {} s", PATIENCE.as_secs()))
             }

@@ -10,7 +10,6 @@ mod compare;
 mod elf;
 mod generate;
 mod guest;
-mod hal;
 mod image;
 mod layout;
 mod paging;
