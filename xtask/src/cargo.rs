@@ -9,10 +9,6 @@ use crate::assets::workspace;
 use crate::proc;
 use crate::progress::Step;
 
-/// The package of the command-line host and the program it builds.
-const CLI_PACKAGE: &str = "axvcpu-cli";
-const CLI_PROGRAM: &str = "axvcpu";
-
 /// cargo in the root of the workspace, the one this command was started by.
 pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -28,14 +24,19 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds the command-line host with optimization and returns the program.
+/// Builds `axvcpu`, the command-line host, and returns the program.
 pub(crate) fn build_cli() -> Result<PathBuf> {
-    let step = Step::new("build `axvcpu`");
-    let built = step.follow(cargo().args(["build", "--release", "--package", CLI_PACKAGE]))?;
+    build("axvcpu-cli", "axvcpu")
+}
+
+/// Builds `package` with optimization and returns its program called `name`.
+pub(crate) fn build(package: &str, name: &str) -> Result<PathBuf> {
+    let step = Step::new(format!("build `{name}`"));
+    let built = step.follow(cargo().args(["build", "--release", "--package", package]))?;
     if !built.status.success() {
-        bail!("`axvcpu` does not build:\n{}", proc::tail(&built.stderr, 40));
+        bail!("`{name}` does not build:\n{}", proc::tail(&built.stderr, 40));
     }
-    let program = target_folder()?.join("release").join(CLI_PROGRAM);
+    let program = target_folder()?.join("release").join(name);
     if !program.is_file() {
         bail!("the build left no {}", program.display());
     }

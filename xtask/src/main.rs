@@ -5,7 +5,6 @@ mod bench;
 mod cargo;
 mod demo;
 mod proc;
-mod programs;
 mod progress;
 mod test;
 
