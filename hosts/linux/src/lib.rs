@@ -23,6 +23,7 @@ mod run;
 mod size;
 mod summary;
 mod term;
+mod touched;
 mod usage;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use crate::args::{Run, Summary};
 use crate::end::End;
 use crate::fingerprint::Fingerprint;
 use crate::machine::Machine;
+use crate::touched::{PAGE, Touched};
 use crate::usage::Usage;
 
 /// Everything there is to tell about a run.
@@ -62,13 +63,15 @@ impl Report<'_> {
                 cpu.vcpu().with_arch(|arch| arch.visit_state(|value| fingerprint.number(value)));
         }
         let memory = self.machine.vm.memory();
-        let mut page = [0; 4096];
-        for range in memory.ranges() {
-            for addr in (range.base..range.base + range.size).step_by(page.len()) {
-                if memory.read(addr, &mut page).is_ok() {
-                    fingerprint.page(addr, &page);
+        let touched = Touched::open();
+        let mut content = [0; PAGE as usize];
+        for (range, host) in memory.mappings() {
+            touched.for_each(host.as_u64(), range.size / PAGE, |page| {
+                let addr = range.base + page * PAGE;
+                if memory.read(addr, &mut content).is_ok() {
+                    fingerprint.page(addr, &content);
                 }
-            }
+            });
         }
         fingerprint.value()
     }
