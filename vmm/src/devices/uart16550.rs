@@ -1,8 +1,12 @@
 //! The 16550A UART (National Semiconductor PC16550D data sheet): one-byte registers at offsets 0 to 7.
 //!
 //! The transmitter is infinitely fast: a byte written is at the [`ConsoleSink`] before the store has
-//! finished. The line to the receiver is a bounded queue; it holds bytes back like a sender that respects
-//! RTS, so that what is typed before the guest's driver is ready is not lost.
+//! finished.
+//!
+//! The receiver gets its bytes from a bounded queue, and only when the guest wants them: drivers throw away
+//! what they find in the receiver when they open the port, and what was typed until then would be lost. A
+//! guest wants input while it has receiver interrupts on. One that has never used interrupts wants it when
+//! it looks at the line status twice in a row, as everybody does who waits.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -17,6 +21,8 @@ use crate::{ConsoleSink, MmioDevice, NoDevice};
 const LINE: usize = 1024;
 /// The depth of the receiver FIFO.
 const FIFO: usize = 16;
+/// Looking at LSR this often in a row is asking for input.
+const ASKING: u8 = 2;
 
 mod reg {
     pub(super) const RBR_THR_DLL: u64 = 0;
@@ -95,8 +101,10 @@ struct State {
     looped: Option<u8>,
     /// Input was refused, and its sender waits to be told of room.
     refused: bool,
-    /// The guest has set IER or MCR to something: a driver is at work, whose wish to receive is respected.
+    /// The guest has used IER: a driver is at work that says when it wants to receive.
     has_driver: bool,
+    /// How often the guest looked at LSR in a row, up to `ASKING`.
+    looks: u8,
     ier: u8,
     fifo_on: bool,
     trigger: usize,
@@ -120,6 +128,7 @@ impl Uart16550 {
             looped: None,
             refused: false,
             has_driver: false,
+            looks: 0,
             ier: 0,
             fifo_on: false,
             trigger: 1,
@@ -179,8 +188,7 @@ impl State {
         if self.mcr & mcr::LOOPBACK != 0 {
             return self.looped.iter().len();
         }
-        // A guest that only polls never says that it is ready, and is.
-        let ready = !self.has_driver || self.mcr & mcr::RTS != 0 || self.ier & ier::RX != 0;
+        let ready = if self.has_driver { self.ier & ier::RX != 0 } else { self.looks >= ASKING };
         if !ready { 0 } else { self.line.len().min(if self.fifo_on { FIFO } else { 1 }) }
     }
 
@@ -238,8 +246,7 @@ impl State {
 
     fn control_fifo(&mut self, data: u8) {
         let on = data & fcr::ENABLE != 0;
-        // Switching the FIFO on or off empties it, too. What the receiver did not let in stays on the line.
-        if data & fcr::CLEAR_RX != 0 || on != self.fifo_on {
+        if data & fcr::CLEAR_RX != 0 {
             self.line.drain(..self.received().min(self.line.len()));
             self.looped = None;
         }
@@ -265,6 +272,12 @@ impl MmioDevice for Uart16550 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let dlab = state.lcr & lcr::DLAB != 0;
+        state.looks = match offset {
+            reg::LSR => (state.looks + 1).min(ASKING),
+            // Taking the byte is part of waiting for the next.
+            reg::RBR_THR_DLL if state.received() > 0 => state.looks,
+            _ => 0,
+        };
         let value = match offset {
             reg::RBR_THR_DLL if dlab => state.divisor[0],
             reg::IER_DLM if dlab => state.divisor[1],
@@ -313,6 +326,7 @@ impl MmioDevice for Uart16550 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let dlab = state.lcr & lcr::DLAB != 0;
+        state.looks = 0;
         match offset {
             reg::RBR_THR_DLL if dlab => state.divisor[0] = data,
             reg::IER_DLM if dlab => state.divisor[1] = data,
@@ -326,10 +340,7 @@ impl MmioDevice for Uart16550 {
             }
             reg::IIR_FCR => state.control_fifo(data),
             reg::LCR => state.lcr = data,
-            reg::MCR => {
-                state.mcr = data & mcr::ALL;
-                state.has_driver |= state.mcr != 0;
-            }
+            reg::MCR => state.mcr = data & mcr::ALL,
             // Read-only; a write is a factory test.
             reg::LSR | reg::MSR => {}
             reg::SCR => state.scr = data,

@@ -139,20 +139,50 @@ fn input_is_bounded_and_its_sender_told_of_room() {
 }
 
 #[test]
+fn a_guest_that_polls_asks_twice() {
+    let b = Bench::new();
+    b.uart.push_input(b"abc");
+    b.set(4, 0x03);
+    b.set(2, 0x07);
+    for byte in *b"abc" {
+        while b.get(5) & 1 == 0 {}
+        assert_eq!(b.get(0), byte);
+    }
+    assert_eq!((b.get(5) & 1, b.get(5) & 1), (0, 0));
+    b.uart.push_input(b"d");
+    // One look belongs to output, and what is read without a look is nothing.
+    b.set(0, b'x');
+    assert_eq!((b.get(5) & 1, b.get(0)), (0, 0));
+    b.set(0, b'y');
+    assert_eq!((b.get(5) & 1, b.get(5) & 1, b.get(0)), (0, 1, b'd'));
+}
+
+#[test]
 fn input_waits_for_the_driver() {
     let b = Bench::new();
     b.uart.push_input(b"early");
-    assert_eq!(b.get(5) & 1, 1); // a guest that only polls gets it
-    // A driver probes, empties the FIFO several times, and only then opens.
-    b.set(1, 0x0f);
-    b.set(1, 0);
+    // A driver probes, empties the receiver several times, and only then opens.
     for fcr in [0x01, 0x07, 0x00] {
         b.set(2, fcr);
         assert_eq!((b.get(5) & 1, b.get(0)), (0, 0));
     }
-    b.open();
+    b.set(1, 0x0f);
+    b.set(1, 0);
+    for fcr in [0x01, 0x07, 0x00] {
+        b.set(2, fcr);
+        b.set(4, 0x0b);
+        assert_eq!((b.get(5) & 1, b.get(5) & 1, b.get(0)), (0, 0, 0));
+    }
+    b.set(1, 1); // interrupts first, then the FIFO, as some do
+    b.set(2, 0x81);
     assert!(b.irq());
     assert_eq!(b"early".map(|_| b.get(0)), *b"early");
+    // So it is between two users of the port.
+    b.uart.push_input(b"late");
+    b.set(1, 0);
+    assert_eq!((b.irq(), b.get(0)), (false, 0));
+    b.set(1, 1);
+    assert_eq!(b"late".map(|_| b.get(0)), *b"late");
 }
 
 #[test]
@@ -186,7 +216,7 @@ fn loopback() {
     assert!(b.host.out.lock().is_empty());
     b.set(4, 0x03);
     assert_eq!(b.get(6) & 0xf0, 0xb0);
-    assert_eq!(b.get(0), b'o');
+    assert_eq!((b.get(5) & 1, b.get(5) & 1, b.get(0)), (0, 1, b'o'));
 }
 
 #[test]
