@@ -32,15 +32,15 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Boot a guest, with its console on standard input and output
+    ///
+    /// While the guest runs and standard input is a terminal, every key goes to the guest, except: Ctrl-A x
+    /// leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows the keys. Piped input goes to the guest as it is.
     Run(Run),
     /// Show which backends work here, and why others do not
     Backends,
 }
 
-/// Boot a guest, with its console on standard input and output.
-///
-/// While the guest runs and standard input is a terminal, Ctrl-A x leaves, Ctrl-A h shows the keys, and
-/// everything else goes to the guest.
+/// The options of `axvcpu run`.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Run {
@@ -51,7 +51,14 @@ pub(crate) struct Run {
     #[arg(long, short, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
     /// The kernel's command line
-    #[arg(long, short, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        short,
+        value_name = "ARGS",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) append: String,
     /// The guest's RAM, with K, M or G for the unit
     #[arg(long, short, value_name = "SIZE", default_value = "512M", value_parser = size::parse,

@@ -1,7 +1,6 @@
 //! The machine that runs, and what its threads share.
 #![allow(unsafe_code)] // promises what `GuestRam` keeps
 
-use std::any::Any;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, OnceLock};
@@ -140,7 +139,7 @@ impl Machine {
 
     /// One vCPU's thread, or that of all vCPUs: whatever goes wrong there ends the run.
     fn guarded(&self, cpu: usize) {
-        let run = AssertUnwindSafe(|| {
+        let run = contain(&format!("vCPU {cpu}"), || {
             let host = Host::new(self.clock.clone())?;
             match self.clock {
                 None => self.vm.run_vcpu(cpu, &host),
@@ -148,16 +147,21 @@ impl Machine {
             };
             Ok(())
         });
-        // What a panic leaves half-changed is not used again: the run ends and the rest is only looked at.
-        let result: Result<_, RegisterError> = match panic::catch_unwind(run) {
-            Ok(result) => result,
-            Err(panic) => {
-                let failure = Failure::host(&format!("vCPU {cpu} panicked"), message(&*panic));
-                return self.end(Cause::Failed(failure));
-            }
-        };
-        if let Err(error) = result {
-            self.end(Cause::Failed(Failure::host("a vCPU's thread", error)));
+        if let Err(failure) = run {
+            self.end(Cause::Failed(failure));
+        }
+    }
+}
+
+/// Makes a failure of what goes wrong in `run`, a panic included.
+fn contain(name: &str, run: impl FnOnce() -> Result<(), RegisterError>) -> Result<(), Failure> {
+    // What a panic leaves half-changed is not used again: the run ends and the rest is only looked at.
+    match panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|error| Failure::host(name, error)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Err(Failure::host(&format!("{name} panicked"), text.unwrap_or("no message")))
         }
     }
 }
@@ -171,11 +175,6 @@ fn refused(args: &Run, error: BuildError) -> Failure {
         BuildError::Initrd(error) => Failure::Usage(error.to_string()),
         error => Failure::host("the machine cannot be built", error),
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// The guest's side of the console.
@@ -225,5 +224,26 @@ unsafe impl RamBacking for GuestRam {
 
     fn size(&self) -> u64 {
         GuestRam::size(self) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_in_a_thread_is_a_failure_of_the_host() {
+        let told = |run: fn() -> Result<(), RegisterError>| match contain("vCPU 1", run) {
+            Err(Failure::Host(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(|| panic!("plain")), "vCPU 1 panicked: plain");
+        assert_eq!(told(|| panic!("with {}", 1)), "vCPU 1 panicked: with 1");
+        assert_eq!(told(|| std::panic::panic_any(7)), "vCPU 1 panicked: no message");
+        assert_eq!(
+            told(|| Err(RegisterError::AlreadyACpu)),
+            "vCPU 1: this thread is a physical CPU already"
+        );
+        assert!(contain("vCPU 1", || Ok(())).is_ok());
     }
 }

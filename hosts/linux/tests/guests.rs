@@ -132,3 +132,22 @@ fn runs_by_instructions_repeat() {
     assert_eq!(state(&hello, &["--cpus", "4"]), state(&hello, &["--cpus", "4"]));
     assert_ne!(one.last(), state(&guests::writes_everywhere(), &[]).last());
 }
+
+#[test]
+fn a_guest_that_waits_costs_nothing() {
+    for options in [&["--cpus", "1"][..], &["--cpus", "8"], &["--clock", "instructions"]] {
+        let kernel = file("idle", &guests::idles());
+        let child = axvcpu(&["run", "--memory", "16M", "--kernel", &kernel])
+            .args(options)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let used = common::processor_time(&child);
+        common::pty::signal(&child, libc::SIGINT);
+        let done = common::finish(child);
+        assert_eq!((done.code(), done.stdout.as_str()), (130, "ready> "));
+        assert!(used <= 30, "{used} ticks of 100 with {options:?}");
+    }
+}

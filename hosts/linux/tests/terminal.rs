@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::guests::{self, Reset};
 use common::pty::{Pty, signal, state};
-use common::{axvcpu, file, run, wait};
+use common::{axvcpu, file, processor_time, run, wait};
 
 /// Starts a guest on a terminal and waits until it has said its first word.
 fn start(pty: &mut Pty, guest: &[u8]) -> std::process::Child {
@@ -163,13 +163,6 @@ fn a_signal_also_ends_a_run_whose_output_nobody_takes() {
     let status = wait(&mut child);
     assert_eq!(status.code(), Some(128 + libc::SIGTERM));
     assert!(start.elapsed() < Duration::from_secs(20));
-}
-
-/// Processor time of a process in ticks.
-fn processor_time(child: &std::process::Child) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
 #[test]

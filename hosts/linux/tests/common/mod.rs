@@ -103,3 +103,10 @@ pub fn wait(child: &mut Child) -> ExitStatus {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Processor time of a process so far, in ticks of 10 ms.
+pub fn processor_time(child: &Child) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
