@@ -129,9 +129,11 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
             PowerState::On => {}
             PowerState::Off => return Ok(Next::Wait { deadline_ns: None }),
             PowerState::Starting => {
-                if let Some((entry, arg)) = this.take_start() {
-                    self.firmware.start(this.vcpu(), entry, arg)?;
-                }
+                let Some((entry, arg)) = this.take_start() else {
+                    host.relax(0); // the starter is about to say where
+                    return Ok(Next::Run);
+                };
+                self.firmware.start(this.vcpu(), entry, arg)?;
             }
             PowerState::Suspended => this.set_power(PowerState::On),
         }
