@@ -1,59 +1,78 @@
 //! Jumps and branches: the ends of most blocks.
 
-use super::op::{Cursor, Stop};
+use super::op::{Cursor, Execute, Stop};
 use super::{goto, jump};
 use crate::hart::Hart;
 
 /// Conditional branches; the immediate counts from the start of the block.
 macro_rules! branches {
     ($($name:ident($a:ident, $b:ident) $taken:expr;)*) => {$(
-        pub(super) fn $name(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
-            let op = c.op();
-            let exits = c.exits();
-            let ($a, $b) = (h.get(op.rs1), h.get(op.rs2));
-            let left = left - i64::from(exits.count);
-            if $taken {
-                goto::<true>(h, c, pc, pc.wrapping_add(op.imm as i64 as u64), left)
-            } else {
-                goto::<false>(h, c, pc, pc.wrapping_add(exits.len.into()), left)
+        pub(super) enum $name {}
+        impl Execute for $name {
+            #[inline(always)]
+            fn execute(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+                let op = c.op();
+                let exits = c.exits();
+                let ($a, $b) = (h.get(op.rs1), h.get(op.rs2));
+                let left = left - i64::from(exits.count);
+                if $taken {
+                    goto::<true>(h, c, pc, pc.wrapping_add(op.imm as i64 as u64), left)
+                } else {
+                    goto::<false>(h, c, pc, pc.wrapping_add(exits.len.into()), left)
+                }
             }
         }
     )*};
 }
 
 branches! {
-    beq(a, b) a == b;
-    bne(a, b) a != b;
-    blt(a, b) (a as i64) < b as i64;
-    bge(a, b) a as i64 >= b as i64;
-    bltu(a, b) a < b;
-    bgeu(a, b) a >= b;
+    Beq(a, b) a == b;
+    Bne(a, b) a != b;
+    Blt(a, b) (a as i64) < b as i64;
+    Bge(a, b) a as i64 >= b as i64;
+    Bltu(a, b) a < b;
+    Bgeu(a, b) a >= b;
 }
 
 /// `jal` within the page.
-pub(super) fn jal(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
-    let (op, exits) = (c.op(), c.exits());
-    let left = left - i64::from(exits.count);
-    h.set(op.rd, pc.wrapping_add(exits.len.into()));
-    goto::<true>(h, c, pc, pc.wrapping_add(op.imm as i64 as u64), left)
+pub(super) enum Jal {}
+
+impl Execute for Jal {
+    #[inline(always)]
+    fn execute(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+        let (op, exits) = (c.op(), c.exits());
+        let left = left - i64::from(exits.count);
+        h.set(op.rd, pc.wrapping_add(exits.len.into()));
+        goto::<true>(h, c, pc, pc.wrapping_add(op.imm as i64 as u64), left)
+    }
 }
 
 /// `jal` to another page.
-pub(super) fn jal_far(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
-    let (op, exits) = (c.op(), c.exits());
-    let left = left - i64::from(exits.count);
-    h.set(op.rd, pc.wrapping_add(exits.len.into()));
-    jump(h, pc.wrapping_add(op.imm as i64 as u64), left)
+pub(super) enum JalFar {}
+
+impl Execute for JalFar {
+    #[inline(always)]
+    fn execute(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+        let (op, exits) = (c.op(), c.exits());
+        let left = left - i64::from(exits.count);
+        h.set(op.rd, pc.wrapping_add(exits.len.into()));
+        jump(h, pc.wrapping_add(op.imm as i64 as u64), left)
+    }
 }
 
 /// `jalr`.
-pub(super) fn jalr(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
-    let (op, exits) = (c.op(), c.exits());
-    let left = left - i64::from(exits.count);
-    // The target first: `rd` may be `rs1`.
-    let target = h.get(op.rs1).wrapping_add(op.imm as i64 as u64) & !1;
-    h.set(op.rd, pc.wrapping_add(exits.len.into()));
-    jump(h, target, left)
+pub(super) enum Jalr {}
+
+impl Execute for Jalr {
+    #[inline(always)]
+    fn execute(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+        let (op, exits) = (c.op(), c.exits());
+        let left = left - i64::from(exits.count);
+        // The target first: `rd` may be `rs1`.
+        let target = h.get(op.rs1).wrapping_add(op.imm as i64 as u64) & !1;
+        h.set(op.rd, pc.wrapping_add(exits.len.into()));
+        jump(h, target, left)
+    }
 }
 
 /// Not an instruction: the block ends here, and the next one follows in memory.

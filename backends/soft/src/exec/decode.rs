@@ -5,8 +5,9 @@ use super::atomic::{self, amo};
 use super::branch;
 use super::cache::{Draft, MAX_BLOCK};
 use super::decode_fp;
+use super::fuse::fuse;
 use super::memory;
-use super::op::{Handler, Op, R};
+use super::op::{Handler, Op, R, execute};
 use super::{rvc, system};
 use crate::ram::{HostAddr, Width};
 
@@ -38,10 +39,11 @@ pub(super) fn block(at: HostAddr, draft: &mut Draft) {
         let ends = append(bits, start, draft);
         offset = start + 2 * draft.raw.len() as u64;
         if ends {
-            return;
+            return fuse(&mut draft.ops);
         }
     }
     append_go_on(draft);
+    fuse(&mut draft.ops);
 }
 
 /// Decodes one instruction of 32 bits that starts in the last halfword of a page.
@@ -99,16 +101,16 @@ fn decode(bits: u32, offset: i32, start: u64) -> Decoded {
         0x23 => maybe(store(funct3), imm_s),
         0x07 | 0x27 | 0x43 | 0x47 | 0x4b | 0x4f | 0x53 => decode_fp::decode(bits),
         0x13 => match (funct3, rs1) {
-            (0, R::X0) => with(alu::li, imm_i),
-            (0, _) if imm_i == 0 => with(alu::mv, 0),
+            (0, R::X0) => with(execute::<alu::Li>, imm_i),
+            (0, _) if imm_i == 0 => with(execute::<alu::Mv>, 0),
             _ => maybe(op_imm(bits, funct3), imm_i),
         },
         0x1b => maybe(op_imm_32(bits, funct3), imm_i),
         0x33 => maybe(op(bits), 0),
         0x3b => maybe(op_32(bits), 0),
-        0x37 => with(alu::li, imm_u),
+        0x37 => with(execute::<alu::Li>, imm_u),
         // Cannot overflow: the low twelve bits of the immediate are zero, and blocks are short.
-        0x17 => with(alu::auipc, imm_u + offset),
+        0x17 => with(execute::<alu::Auipc>, imm_u + offset),
         0x63 => branch_op(funct3).map_or_else(undefined, |run| {
             let imm = signed >> 31 << 12
                 | ((bits >> 7 & 1) << 11) as i32
@@ -122,10 +124,10 @@ fn decode(bits: u32, offset: i32, start: u64) -> Decoded {
                 | ((bits >> 20 & 1) << 11) as i32
                 | ((bits >> 21 & 0x3ff) << 1) as i32;
             let near = (start as i64 + i64::from(imm + offset)) >> 12 == 0;
-            let run = if near { branch::jal } else { branch::jal_far };
+            let run = if near { execute::<branch::Jal> } else { execute::<branch::JalFar> };
             Decoded { ends: true, ..with(run, imm + offset) }
         }
-        0x67 if funct3 == 0 => Decoded { ends: true, ..with(branch::jalr, imm_i) },
+        0x67 if funct3 == 0 => Decoded { ends: true, ..with(execute::<branch::Jalr>, imm_i) },
         0x0f => match funct3 {
             0 => {
                 // Only writes before reads need a full barrier on hosts that order everything else.
@@ -158,35 +160,35 @@ fn decode(bits: u32, offset: i32, start: u64) -> Decoded {
 
 fn load(funct3: u32) -> Option<Handler> {
     Some(match funct3 {
-        0 => memory::load::<u8, true>,
-        1 => memory::load::<u16, true>,
-        2 => memory::load::<u32, true>,
-        3 => memory::load::<u64, false>,
-        4 => memory::load::<u8, false>,
-        5 => memory::load::<u16, false>,
-        6 => memory::load::<u32, false>,
+        0 => execute::<memory::Load<u8, true>>,
+        1 => execute::<memory::Load<u16, true>>,
+        2 => execute::<memory::Load<u32, true>>,
+        3 => execute::<memory::Load<u64, false>>,
+        4 => execute::<memory::Load<u8, false>>,
+        5 => execute::<memory::Load<u16, false>>,
+        6 => execute::<memory::Load<u32, false>>,
         _ => return None,
     })
 }
 
 fn store(funct3: u32) -> Option<Handler> {
     Some(match funct3 {
-        0 => memory::store::<u8>,
-        1 => memory::store::<u16>,
-        2 => memory::store::<u32>,
-        3 => memory::store::<u64>,
+        0 => execute::<memory::Store<u8>>,
+        1 => execute::<memory::Store<u16>>,
+        2 => execute::<memory::Store<u32>>,
+        3 => execute::<memory::Store<u64>>,
         _ => return None,
     })
 }
 
 fn branch_op(funct3: u32) -> Option<Handler> {
     Some(match funct3 {
-        0 => branch::beq,
-        1 => branch::bne,
-        4 => branch::blt,
-        5 => branch::bge,
-        6 => branch::bltu,
-        7 => branch::bgeu,
+        0 => execute::<branch::Beq>,
+        1 => execute::<branch::Bne>,
+        4 => execute::<branch::Blt>,
+        5 => execute::<branch::Bge>,
+        6 => execute::<branch::Bltu>,
+        7 => execute::<branch::Bgeu>,
         _ => return None,
     })
 }
@@ -195,33 +197,33 @@ fn op_imm(bits: u32, funct3: u32) -> Option<Handler> {
     // The upper six bits select among shifts; the upper twelve among operations on one register.
     let (funct6, funct12) = (bits >> 26, bits >> 20);
     Some(match (funct3, funct6) {
-        (0, _) => alu::addi,
-        (1, 0x00) => alu::slli,
-        (1, 0x0a) => alu::bseti,
-        (1, 0x12) => alu::bclri,
-        (1, 0x1a) => alu::binvi,
+        (0, _) => execute::<alu::Addi>,
+        (1, 0x00) => execute::<alu::Slli>,
+        (1, 0x0a) => execute::<alu::Bseti>,
+        (1, 0x12) => execute::<alu::Bclri>,
+        (1, 0x1a) => execute::<alu::Binvi>,
         (1, 0x18) => match funct12 {
-            0x600 => alu::clz,
-            0x601 => alu::ctz,
-            0x602 => alu::cpop,
-            0x604 => alu::sext_b,
-            0x605 => alu::sext_h,
+            0x600 => execute::<alu::Clz>,
+            0x601 => execute::<alu::Ctz>,
+            0x602 => execute::<alu::Cpop>,
+            0x604 => execute::<alu::SextB>,
+            0x605 => execute::<alu::SextH>,
             _ => return None,
         },
-        (2, _) => alu::slti,
-        (3, _) => alu::sltiu,
-        (4, _) => alu::xori,
-        (5, 0x00) => alu::srli,
-        (5, 0x10) => alu::srai,
-        (5, 0x12) => alu::bexti,
-        (5, 0x18) => alu::rori,
+        (2, _) => execute::<alu::Slti>,
+        (3, _) => execute::<alu::Sltiu>,
+        (4, _) => execute::<alu::Xori>,
+        (5, 0x00) => execute::<alu::Srli>,
+        (5, 0x10) => execute::<alu::Srai>,
+        (5, 0x12) => execute::<alu::Bexti>,
+        (5, 0x18) => execute::<alu::Rori>,
         (5, _) => match funct12 {
-            0x287 => alu::orc_b,
-            0x6b8 => alu::rev8,
+            0x287 => execute::<alu::OrcB>,
+            0x6b8 => execute::<alu::Rev8>,
             _ => return None,
         },
-        (6, _) => alu::ori,
-        (7, _) => alu::andi,
+        (6, _) => execute::<alu::Ori>,
+        (7, _) => execute::<alu::Andi>,
         _ => return None,
     })
 }
@@ -229,81 +231,81 @@ fn op_imm(bits: u32, funct3: u32) -> Option<Handler> {
 fn op_imm_32(bits: u32, funct3: u32) -> Option<Handler> {
     let (funct7, funct12) = (bits >> 25, bits >> 20);
     Some(match (funct3, funct7) {
-        (0, _) => alu::addiw,
-        (1, 0x00) => alu::slliw,
-        (1, 0x04 | 0x05) => alu::slli_uw,
+        (0, _) => execute::<alu::Addiw>,
+        (1, 0x00) => execute::<alu::Slliw>,
+        (1, 0x04 | 0x05) => execute::<alu::SlliUw>,
         (1, 0x30) => match funct12 {
-            0x600 => alu::clzw,
-            0x601 => alu::ctzw,
-            0x602 => alu::cpopw,
+            0x600 => execute::<alu::Clzw>,
+            0x601 => execute::<alu::Ctzw>,
+            0x602 => execute::<alu::Cpopw>,
             _ => return None,
         },
-        (5, 0x00) => alu::srliw,
-        (5, 0x20) => alu::sraiw,
-        (5, 0x30) => alu::roriw,
+        (5, 0x00) => execute::<alu::Srliw>,
+        (5, 0x20) => execute::<alu::Sraiw>,
+        (5, 0x30) => execute::<alu::Roriw>,
         _ => return None,
     })
 }
 
 fn op(bits: u32) -> Option<Handler> {
     Some(match (bits >> 25, bits >> 12 & 7) {
-        (0x00, 0) => alu::add,
-        (0x00, 1) => alu::sll,
-        (0x00, 2) => alu::slt,
-        (0x00, 3) => alu::sltu,
-        (0x00, 4) => alu::xor,
-        (0x00, 5) => alu::srl,
-        (0x00, 6) => alu::or,
-        (0x00, 7) => alu::and,
-        (0x20, 0) => alu::sub,
-        (0x20, 4) => alu::xnor,
-        (0x20, 5) => alu::sra,
-        (0x20, 6) => alu::orn,
-        (0x20, 7) => alu::andn,
-        (0x01, 0) => alu::mul,
-        (0x01, 1) => alu::mulh,
-        (0x01, 2) => alu::mulhsu,
-        (0x01, 3) => alu::mulhu,
-        (0x01, 4) => alu::div,
-        (0x01, 5) => alu::divu,
-        (0x01, 6) => alu::rem,
-        (0x01, 7) => alu::remu,
-        (0x05, 4) => alu::min,
-        (0x05, 5) => alu::minu,
-        (0x05, 6) => alu::max,
-        (0x05, 7) => alu::maxu,
-        (0x10, 2) => alu::sh1add,
-        (0x10, 4) => alu::sh2add,
-        (0x10, 6) => alu::sh3add,
-        (0x14, 1) => alu::bset,
-        (0x24, 1) => alu::bclr,
-        (0x24, 5) => alu::bext,
-        (0x34, 1) => alu::binv,
-        (0x30, 1) => alu::rol,
-        (0x30, 5) => alu::ror,
+        (0x00, 0) => execute::<alu::Add>,
+        (0x00, 1) => execute::<alu::Sll>,
+        (0x00, 2) => execute::<alu::Slt>,
+        (0x00, 3) => execute::<alu::Sltu>,
+        (0x00, 4) => execute::<alu::Xor>,
+        (0x00, 5) => execute::<alu::Srl>,
+        (0x00, 6) => execute::<alu::Or>,
+        (0x00, 7) => execute::<alu::And>,
+        (0x20, 0) => execute::<alu::Sub>,
+        (0x20, 4) => execute::<alu::Xnor>,
+        (0x20, 5) => execute::<alu::Sra>,
+        (0x20, 6) => execute::<alu::Orn>,
+        (0x20, 7) => execute::<alu::Andn>,
+        (0x01, 0) => execute::<alu::Mul>,
+        (0x01, 1) => execute::<alu::Mulh>,
+        (0x01, 2) => execute::<alu::Mulhsu>,
+        (0x01, 3) => execute::<alu::Mulhu>,
+        (0x01, 4) => execute::<alu::Div>,
+        (0x01, 5) => execute::<alu::Divu>,
+        (0x01, 6) => execute::<alu::Rem>,
+        (0x01, 7) => execute::<alu::Remu>,
+        (0x05, 4) => execute::<alu::Min>,
+        (0x05, 5) => execute::<alu::Minu>,
+        (0x05, 6) => execute::<alu::Max>,
+        (0x05, 7) => execute::<alu::Maxu>,
+        (0x10, 2) => execute::<alu::Sh1add>,
+        (0x10, 4) => execute::<alu::Sh2add>,
+        (0x10, 6) => execute::<alu::Sh3add>,
+        (0x14, 1) => execute::<alu::Bset>,
+        (0x24, 1) => execute::<alu::Bclr>,
+        (0x24, 5) => execute::<alu::Bext>,
+        (0x34, 1) => execute::<alu::Binv>,
+        (0x30, 1) => execute::<alu::Rol>,
+        (0x30, 5) => execute::<alu::Ror>,
         _ => return None,
     })
 }
 
 fn op_32(bits: u32) -> Option<Handler> {
     Some(match (bits >> 25, bits >> 12 & 7) {
-        (0x00, 0) => alu::addw,
-        (0x00, 1) => alu::sllw,
-        (0x00, 5) => alu::srlw,
-        (0x20, 0) => alu::subw,
-        (0x20, 5) => alu::sraw,
-        (0x01, 0) => alu::mulw,
-        (0x01, 4) => alu::divw,
-        (0x01, 5) => alu::divuw,
-        (0x01, 6) => alu::remw,
-        (0x01, 7) => alu::remuw,
-        (0x04, 0) => alu::add_uw,
-        (0x04, 4) if bits >> 20 & 31 == 0 => alu::zext_h,
-        (0x10, 2) => alu::sh1add_uw,
-        (0x10, 4) => alu::sh2add_uw,
-        (0x10, 6) => alu::sh3add_uw,
-        (0x30, 1) => alu::rolw,
-        (0x30, 5) => alu::rorw,
+        (0x00, 0) => execute::<alu::Addw>,
+        (0x00, 1) => execute::<alu::Sllw>,
+        (0x00, 5) => execute::<alu::Srlw>,
+        (0x20, 0) => execute::<alu::Subw>,
+        (0x20, 5) => execute::<alu::Sraw>,
+        (0x01, 0) => execute::<alu::Mulw>,
+        (0x01, 4) => execute::<alu::Divw>,
+        (0x01, 5) => execute::<alu::Divuw>,
+        (0x01, 6) => execute::<alu::Remw>,
+        (0x01, 7) => execute::<alu::Remuw>,
+        (0x04, 0) => execute::<alu::AddUw>,
+        (0x04, 4) if bits >> 20 & 31 == 0 => execute::<alu::ZextH>,
+        (0x10, 2) => execute::<alu::Sh1addUw>,
+        (0x10, 4) => execute::<alu::Sh2addUw>,
+        (0x10, 6) => execute::<alu::Sh3addUw>,
+        (0x30, 1) => execute::<alu::Rolw>,
+        (0x30, 5) => execute::<alu::Rorw>,
         _ => return None,
     })
 }

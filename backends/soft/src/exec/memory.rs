@@ -1,8 +1,10 @@
 //! Loads and stores.
 
+use core::marker::PhantomData;
+
 use axvcpu::AccessWidth;
 
-use super::op::{Cursor, Stop};
+use super::op::{Cursor, Op, Plain, Stop};
 use super::{illegal, step, stop_at};
 use crate::fp::{self, F32};
 use crate::hart::{Attempt, Dest, DeviceAccess, Hart};
@@ -21,58 +23,55 @@ fn extend<W: Width, const SIGNED: bool>(value: u64) -> u64 {
 }
 
 /// Loads into an integer register.
-pub(super) fn load<W: Width, const SIGNED: bool>(
-    h: &mut Hart,
-    c: Cursor,
-    pc: u64,
-    left: i64,
-) -> Stop {
-    let op = c.op();
-    let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    match h.data.read::<W>(va) {
-        Some(addr) => {
-            let value = W::load(addr).into();
-            h.set(op.rd, extend::<W, SIGNED>(value));
-            step(h, c, pc, left)
-        }
-        None => load_slowly::<W, SIGNED>(h, c, pc, left),
-    }
-}
+pub(super) struct Load<W, const SIGNED: bool>(PhantomData<W>);
 
-#[cold]
-fn load_slowly<W: Width, const SIGNED: bool>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
-    let op = c.op();
-    let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    match h.load_slowly::<W>(va) {
-        Ok(value) => {
-            h.set(op.rd, extend::<W, SIGNED>(value));
-            step(h, c, pc, left)
-        }
-        Err(fault) => {
-            let dest = Dest::Int { register: op.rd, signed: SIGNED };
-            load_failed::<W>(h, (c, pc, left), va, fault, dest)
+impl<W: Width, const SIGNED: bool> Plain for Load<W, SIGNED> {
+    #[inline(always)]
+    fn perform(h: &mut Hart, op: &Op, _pc: u64) -> bool {
+        let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
+        let Some(addr) = h.data.read::<W>(va) else { return false };
+        let value = W::load(addr).into();
+        h.set(op.rd, extend::<W, SIGNED>(value));
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn execute_slowly(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+        let op = c.op();
+        let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
+        match h.load_slowly::<W>(va) {
+            Ok(value) => {
+                h.set(op.rd, extend::<W, SIGNED>(value));
+                step(h, c, pc, left)
+            }
+            Err(fault) => {
+                let dest = Dest::Int { register: op.rd, signed: SIGNED };
+                load_failed::<W>(h, (c, pc, left), va, fault, dest)
+            }
         }
     }
 }
 
 /// Stores from an integer register.
-pub(super) fn store<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
-    let op = c.op();
-    let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    match h.data.write::<W>(va) {
-        Some(addr) => {
-            W::store(addr, W::cut(h.get(op.rs2)));
-            step(h, c, pc, left)
-        }
-        None => store_slowly::<W>(h, c, pc, left),
-    }
-}
+pub(super) struct Store<W>(PhantomData<W>);
 
-#[cold]
-fn store_slowly<W: Width>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
-    let op = c.op();
-    let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
-    store_value::<W>(h, (c, pc, left), va, h.get(op.rs2))
+impl<W: Width> Plain for Store<W> {
+    #[inline(always)]
+    fn perform(h: &mut Hart, op: &Op, _pc: u64) -> bool {
+        let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
+        let Some(addr) = h.data.write::<W>(va) else { return false };
+        W::store(addr, W::cut(h.get(op.rs2)));
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn execute_slowly(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+        let op = c.op();
+        let va = h.get(op.rs1).wrapping_add(op.imm as i64 as u64);
+        store_value::<W>(h, (c, pc, left), va, h.get(op.rs2))
+    }
 }
 
 /// Loads into a floating-point register: `flw`, `fld`.

@@ -7,6 +7,7 @@ mod cache;
 mod decode;
 mod decode_fp;
 mod float;
+mod fuse;
 mod memory;
 mod op;
 mod rvc;

@@ -52,6 +52,41 @@ impl R {
 /// instructions the slice may still execute (as of the start of the block).
 pub(crate) type Handler = fn(&mut Hart, Cursor, u64, i64) -> Stop;
 
+/// An instruction's effect, and the way on from there. Implemented by types without values, so that handlers
+/// can be put together from them.
+pub(super) trait Execute {
+    /// What a [`Handler`] does.
+    fn execute(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop;
+}
+
+/// An instruction after which the next one in memory follows, as a rule.
+pub(super) trait Plain {
+    /// Performs it and answers `true`, or changes nothing and answers `false`: then
+    /// [`execute_slowly`](Self::execute_slowly) has to be called.
+    fn perform(h: &mut Hart, op: &Op, pc: u64) -> bool;
+
+    /// Executes what [`perform`](Self::perform) could not, and everything after it.
+    fn execute_slowly(_h: &mut Hart, _c: Cursor, _pc: u64, _left: i64) -> Stop {
+        unreachable!("only instructions that can answer `false` get here, and they have their own")
+    }
+}
+
+impl<T: Plain> Execute for T {
+    #[inline(always)]
+    fn execute(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+        if T::perform(h, c.op(), pc) {
+            super::step(h, c, pc, left)
+        } else {
+            T::execute_slowly(h, c, pc, left)
+        }
+    }
+}
+
+/// The handler of `T`.
+pub(super) fn execute<T: Execute>(h: &mut Hart, c: Cursor, pc: u64, left: i64) -> Stop {
+    T::execute(h, c, pc, left)
+}
+
 /// Why the handlers returned. Whatever it is, `Hart::pc` says where to go on, and `Hart::left` what is left
 /// of the slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
