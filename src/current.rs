@@ -10,6 +10,7 @@ use core::ptr;
 use crate::{AxArchVCpu, AxVCpu, AxVCpuHal, VCpuId, VmId};
 
 /// The vCPU whose backend is at work on this physical CPU, whatever its architecture.
+#[doc(alias = "CURRENT_VCPU")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CurrentVCpu {
     /// Its virtual machine.
@@ -58,6 +59,7 @@ fn with_record<H: AxVCpuHal, R>(f: impl FnOnce(&Record) -> R) -> Option<R> {
 /// `None` outside backend methods, and when the current vCPU belongs to another backend than `A`. Inside `f`
 /// the vCPU's requests ([`kick`](AxVCpu::kick), [`inject_interrupt`](AxVCpu::inject_interrupt), …) work as
 /// always; what needs the backend itself is refused, because it is in use.
+#[doc(alias = "CURRENT_VCPU")]
 pub fn with_current_vcpu<A: AxArchVCpu, R>(f: impl FnOnce(&AxVCpu<A>) -> R) -> Option<R> {
     with_record::<A::Hal, _>(|record| {
         if record.backend != TypeId::of::<A>() {

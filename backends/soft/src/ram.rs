@@ -2,7 +2,8 @@
 //!
 //! Every access is an atomic of the guest's width with relaxed ordering: other vCPUs and the hypervisor use
 //! the same memory at the same time, and a data race would be undefined behaviour. On the hosts that matter
-//! this costs nothing over a plain access. Guest fences become host fences.
+//! this costs nothing over a plain access. Guest fences become host fences. (Guests race with accesses of different
+//! widths as well. The language leaves that open; all hosts there are do the natural thing.)
 #![allow(unsafe_code)] // the one place that turns translated addresses into memory accesses
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};

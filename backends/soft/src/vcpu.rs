@@ -100,40 +100,42 @@ impl<H: AxVCpuHal> SoftVCpu<H> {
         }
     }
 
-    fn run_while(&mut self, mut go_on: impl FnMut() -> bool) -> AxVCpuExitReason {
+    /// Runs slices until the guest has to be left, or `go_on` says no.
+    fn run_while(&mut self, go_on: impl Fn() -> bool) -> AxVCpuExitReason {
         let hart = &mut *self.hart;
-        hart.exit = None;
+        // What the last exit left open was answered, or is given up with this.
         hart.open = None;
+        // Interrupts may have come or been let through since the last run.
         hart.attention = true;
-        hart.slices = 0;
         let by_instructions = matches!(hart.clock, Clock::Instructions(_));
         let turn_ends = if by_instructions { hart.retired.saturating_add(TURN) } else { u64::MAX };
-        loop {
-            if !go_on() || self.hart.retired >= turn_ends {
-                return AxVCpuExitReason::Nothing;
+        let mut slices = 0_u32;
+        while go_on() && self.hart.retired < turn_ends {
+            if by_instructions || slices % SLICES_PER_CLOCK == 0 {
+                self.hart.poll_timer(0);
             }
-            let grant = self.grant();
-            let hart = &mut *self.hart;
-            if by_instructions || hart.slices % SLICES_PER_CLOCK == 0 {
-                hart.left = 0;
-                hart.granted = 0;
-                hart.poll_timer(0);
-            }
-            hart.slices = hart.slices.wrapping_add(1);
-            hart.left = grant;
-            hart.granted = grant;
-            let exit = run_slice(hart);
-            let executed = hart.granted - hart.left;
-            hart.retired = hart.retired.wrapping_add_signed(executed);
-            hart.granted = 0;
-            hart.left = 0;
-            if let Clock::Instructions(clock) = &hart.clock {
-                clock.advance_by_ns(executed.max(0) as u64);
-            }
-            if let Some(exit) = exit {
+            slices = slices.wrapping_add(1);
+            if let Some(exit) = self.run_one_slice() {
                 return exit;
             }
         }
+        AxVCpuExitReason::Nothing
+    }
+
+    fn run_one_slice(&mut self) -> Option<AxVCpuExitReason> {
+        let grant = self.grant();
+        let hart = &mut *self.hart;
+        hart.left = grant;
+        hart.granted = grant;
+        let exit = run_slice(hart);
+        let executed = hart.granted - hart.left;
+        hart.left = 0;
+        hart.granted = 0;
+        hart.retired = hart.retired.wrapping_add_signed(executed);
+        if let Clock::Instructions(clock) = &hart.clock {
+            clock.advance_by_ns(executed.max(0) as u64);
+        }
+        exit
     }
 }
 

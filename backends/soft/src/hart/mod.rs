@@ -55,8 +55,6 @@ pub(crate) struct Hart {
     pub(crate) reservation: Option<Reservation>,
     pub(crate) clock: Clock,
     pub(crate) stage2: Option<Stage2>,
-    /// Host time was last looked at this many slices ago.
-    pub(crate) slices: u32,
 }
 
 /// What `lr` saw. `sc` succeeds if memory still holds it.
@@ -89,7 +87,6 @@ impl Hart {
             reservation: None,
             clock,
             stage2: None,
-            slices: 0,
         })
     }
 
