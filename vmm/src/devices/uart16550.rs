@@ -6,7 +6,7 @@
 //! The receiver gets its bytes from a bounded queue, and only when the guest wants them: drivers throw away
 //! what they find in the receiver when they open the port, and what was typed until then would be lost. A
 //! guest wants input while it has receiver interrupts on. One that has never used interrupts wants it when
-//! it looks at the line status twice in a row, as everybody does who waits.
+//! it looks at the line status twice without writing anything in between, as everybody does who waits.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -21,7 +21,7 @@ use crate::{ConsoleSink, MmioDevice, NoDevice};
 const LINE: usize = 1024;
 /// The depth of the receiver FIFO.
 const FIFO: usize = 16;
-/// Looking at LSR this often in a row is asking for input.
+/// Looking at LSR this often without doing anything is asking for input.
 const ASKING: u8 = 2;
 
 mod reg {
@@ -103,7 +103,7 @@ struct State {
     refused: bool,
     /// The guest has used IER: a driver is at work that says when it wants to receive.
     has_driver: bool,
-    /// How often the guest looked at LSR in a row, up to `ASKING`.
+    /// How often the guest looked at LSR since it last did something, up to `ASKING`.
     looks: u8,
     ier: u8,
     fifo_on: bool,
@@ -274,9 +274,9 @@ impl MmioDevice for Uart16550 {
         let dlab = state.lcr & lcr::DLAB != 0;
         state.looks = match offset {
             reg::LSR => (state.looks + 1).min(ASKING),
-            // Taking the byte is part of waiting for the next.
-            reg::RBR_THR_DLL if state.received() > 0 => state.looks,
-            _ => 0,
+            // Reading without having seen that there is something: not waiting, but cleaning up.
+            reg::RBR_THR_DLL if state.received() == 0 => 0,
+            _ => state.looks,
         };
         let value = match offset {
             reg::RBR_THR_DLL if dlab => state.divisor[0],
