@@ -184,7 +184,19 @@ fn succeeded(stage: &str, done: &Finished) -> Result<()> {
     let text = format!("{}\n{}", done.stdout, done.stderr);
     crate::assets::write_whole(&log, text.as_bytes())?;
     let said = if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr };
-    bail!("{}, all of it in {}:\n{}", done.ended(), log.display(), proc::tail(said, 60));
+    let said: Vec<_> = said.lines().filter(|line| !is_progress(line)).collect();
+    let end = proc::tail(&said.join("\n"), 60);
+    bail!("{}, all of it in {}:\n{end}", done.ended(), log.display());
+}
+
+/// Whether `line` is cargo telling what it is doing: a verb, right-aligned in
+/// twelve columns.
+fn is_progress(line: &str) -> bool {
+    let verb = line.trim_start().split(' ').next().unwrap_or_default();
+    let capital = verb.starts_with(|c: char| c.is_ascii_uppercase());
+    capital
+        && verb.chars().all(char::is_alphabetic)
+        && line.find(verb) == Some(12 - verb.len().min(12))
 }
 
 /// Makes a folder below the store for what a stage generates.
@@ -214,6 +226,17 @@ mod tests {
         let quick = names(&options(true, &[]));
         assert!(quick.contains(&"unit") && !quick.contains(&"loom"));
         assert!(select(&options(false, &["units"])).is_err());
+    }
+
+    #[test]
+    fn what_cargo_is_doing_is_no_error() {
+        assert!(is_progress("    Checking axvcpu v0.1.0 (/somewhere)"));
+        assert!(is_progress("   Compiling axvcpu v0.1.0"));
+        assert!(is_progress(" Documenting axvcpu v0.1.0"));
+        assert!(!is_progress("error: this is wrong"));
+        assert!(!is_progress("  --> src/lib.rs:1:1"));
+        assert!(!is_progress("            let x = 1;"));
+        assert!(!is_progress(""));
     }
 
     #[test]
