@@ -17,10 +17,10 @@ use crate::hart::Hart;
 use crate::mmu::Stage2;
 
 /// Slices between two looks at the host's clock: some tens of microseconds.
-const SLICES_PER_CLOCK: u32 = 16;
+const SLICES_PER_CLOCK: u64 = 16;
 
-/// Instructions after which a run on the instruction clock comes back by itself.
-const TURN: u64 = 64 * 1024;
+/// Slices after which a run on the instruction clock comes back by itself.
+const TURN: u64 = 64;
 
 /// How to make a [`SoftVCpu`].
 #[derive(Clone, Debug)]
@@ -108,13 +108,15 @@ impl<H: AxVCpuHal> SoftVCpu<H> {
         // Interrupts may have come or been let through since the last run.
         hart.attention = true;
         let by_instructions = matches!(hart.clock, Clock::Instructions(_));
-        let turn_ends = if by_instructions { hart.retired.saturating_add(TURN) } else { u64::MAX };
-        let mut slices = 0_u32;
-        while go_on() && self.hart.retired < turn_ends {
-            if by_instructions || slices % SLICES_PER_CLOCK == 0 {
+        // Slices are counted, not what they retire: a guest whose trap handler traps retires nothing.
+        let slices = if by_instructions { TURN } else { u64::MAX };
+        for slice in 0..slices {
+            if !go_on() {
+                break;
+            }
+            if by_instructions || slice % SLICES_PER_CLOCK == 0 {
                 self.hart.poll_timer(0);
             }
-            slices = slices.wrapping_add(1);
             if let Some(exit) = self.run_one_slice() {
                 return exit;
             }

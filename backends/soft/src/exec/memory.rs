@@ -173,7 +173,7 @@ pub(super) fn failed(
 ) -> Stop {
     stop_at(h, c, pc, left);
     // Memory accesses never end a block, so the next op says where the next instruction is.
-    let next = pc + 2 * u64::from(c.next().op().at);
+    let next = pc.wrapping_add(2 * u64::from(c.next().op().at));
     let attempt = Attempt { pc: h.pc, next, va, access, device };
     if h.access_failed(attempt, fault, fault_va) { Stop::Exit } else { Stop::Next }
 }

@@ -1,10 +1,8 @@
-//! The hart as a guest sees it, driven through the interface a hypervisor uses.
+//! A first look: a guest computes, calls its hypervisor and uses a device.
 
-mod machine;
-
+use crate::machine::{Machine, RAM};
 use axvcpu::{AccessWidth, AxVCpuExitReason, GuestPhysAddr};
 use axvcpu_riscv::asm::*;
-use machine::{Machine, RAM};
 
 fn hypercall(nr: u64, a0: u64) -> impl Fn(AxVCpuExitReason) -> bool {
     move |exit| matches!(exit, AxVCpuExitReason::Hypercall { nr: n, args, .. } if n == nr && args[0] == a0)

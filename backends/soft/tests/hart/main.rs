@@ -1,0 +1,15 @@
+//! The hart as a guest sees it, driven through the interface a hypervisor uses.
+//!
+//! Most tests hand small pieces of code to a guest that executes them at the privilege asked for and reports
+//! the trap that ends them: see [`probe`].
+
+#![allow(unreachable_pub)] // modules of a test have nobody outside
+
+mod machine;
+mod probe;
+mod tables;
+
+mod basics;
+mod illegal;
+mod permissions;
+mod traps;
