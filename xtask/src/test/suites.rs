@@ -16,7 +16,10 @@ pub(super) fn unit(report: &mut Report, _quick: bool) -> Result<()> {
 }
 
 pub(super) fn conformance(report: &mut Report, _quick: bool) -> Result<()> {
-    cargo_test(report, "conformance", &["--package", CONFORMANCE, "--no-fail-fast"], None)
+    // A test is one backend in one configuration; the cases are what it prints.
+    let arguments =
+        ["--package", CONFORMANCE, "--no-fail-fast", "--", "--nocapture", "--test-threads=1"];
+    cargo_test(report, "conformance", &arguments, None)
 }
 
 pub(super) fn loom(report: &mut Report, _quick: bool) -> Result<()> {
@@ -48,6 +51,9 @@ fn cargo_test(
     for name in &found.ignored {
         report.skip(name, "marked `ignore` in the source");
     }
+    for (name, reason) in &found.skipped {
+        report.skip(name, reason);
+    }
     for name in &found.failures {
         eprintln!("  FAIL  {name}");
     }
@@ -72,12 +78,21 @@ struct Found {
     ignored: Vec<String>,
     /// The names of tests that failed.
     failures: Vec<String>,
+    /// Cases of the conformance suite that a backend could not run, and why.
+    skipped: Vec<(String, String)>,
 }
 
 fn parse(text: &str) -> Result<Found> {
     let mut found = Found::default();
+    let mut cases = (0, 0);
     for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("test result: ") {
+        if let Some((passed, failed)) = report_of_cases(line) {
+            cases = (cases.0 + passed, cases.1 + failed);
+        } else if let Some((name, reason)) = line.split_once("  skipped: ") {
+            found.skipped.push((name.trim().into(), reason.into()));
+        } else if let Some((name, reason)) = line.split_once("  FAILED: ") {
+            found.failures.push(format!("{}: {reason}", name.trim()));
+        } else if let Some(rest) = line.strip_prefix("test result: ") {
             let count = |what: &str| {
                 rest.split([';', '.'])
                     .find_map(|part| part.trim().strip_suffix(what)?.trim().parse::<u64>().ok())
@@ -93,7 +108,20 @@ fn parse(text: &str) -> Result<Found> {
             }
         }
     }
+    if cases != (0, 0) {
+        // A test that stands for many cases counts as its cases.
+        found.passed = cases.0;
+        found.failed = found.failed.max(cases.1);
+    }
     Ok(found)
+}
+
+/// The last line of a report of the conformance suite: `N passed, N failed`,
+/// perhaps with what was skipped.
+fn report_of_cases(line: &str) -> Option<(u64, u64)> {
+    let (passed, rest) = line.split_once(" passed, ")?;
+    let (failed, _) = rest.split_once(" failed")?;
+    Some((passed.parse().ok()?, failed.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -108,9 +136,20 @@ mod tests {
                     test result: ok. 20 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; \
                     finished in 0.00s\n";
         let found = parse(text).unwrap();
-        let expected =
-            Found { passed: 21, failed: 1, ignored: vec!["c".into()], failures: vec!["b".into()] };
-        assert_eq!(found, expected);
+        assert_eq!((found.passed, found.failed), (21, 1));
+        assert_eq!((found.ignored, found.failures), (vec!["c".into()], vec!["b".into()]));
+    }
+
+    #[test]
+    fn cases_count_instead_of_the_test_that_runs_them() {
+        let text = "running 1 test\ntest soft ... soft:\n  a  ok\n  bb  skipped: no such thing\n  c  FAILED: why\n\
+                    1 passed, 0 failed, 1 skipped\n7 passed, 2 failed\nok\n\n\
+                    test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; \
+                    finished in 0.00s\n";
+        let found = parse(text).unwrap();
+        assert_eq!((found.passed, found.failed), (8, 2));
+        assert_eq!(found.failures, ["c: why"]);
+        assert_eq!(found.skipped, [("bb".into(), "no such thing".into())]);
     }
 
     #[test]
