@@ -1,2 +1,38 @@
 //! What every AxVCpu backend must do, as tests.
+//!
+//! A backend's author implements [`Subject`] for it, calls [`riscv::run`] and reads the [`Report`]: one line for
+//! each case of the contract, and `N passed, N failed` at the end. The backend is done when nothing failed.
+//!
+//! The cases run guests of their own making on real vCPUs: the life cycle and its refusals, every exit with
+//! every width and register, answers, interrupts, kicks and wake-ups, faults in both stages of translation,
+//! fences, timers, and the isolation of one vCPU's registers from another's. They need nothing but the backend
+//! and its [`AxVCpuHal`](axvcpu::AxVCpuHal), take a second or two on an interpreter, and run hosted and on bare
+//! metal.
+//!
+//! ```
+//! use axvcpu_conformance::{Subject, riscv};
+//!
+//! fn check(backend: &impl Subject) {
+//!     let report = riscv::run(backend);
+//!     assert!(report.is_passed(), "{report}");
+//! }
+//! ```
+//!
+//! Two things only the one who runs the suite can do: a guest that a broken backend never lets go keeps it
+//! running, so give it a time limit; and a backend that panics takes the suite along.
+
 #![no_std]
+
+extern crate alloc;
+
+mod memory;
+mod percpu;
+mod report;
+pub mod riscv;
+mod subject;
+
+pub use percpu::run_per_cpu;
+pub use report::{Case, Failure, Outcome, Report};
+pub use subject::Subject;
+
+pub(crate) use report::fail;

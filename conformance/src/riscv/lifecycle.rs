@@ -1,0 +1,322 @@
+//! The life cycle, on a backend that means it.
+
+use axvcpu::{AxError, AxVCpu, GuestPhysAddr, VCpuState, current_ids};
+use axvcpu_riscv::asm::*;
+use axvcpu_riscv::csr::{cause, num, sstatus};
+
+use super::NamedCase;
+use super::bench::{Bench, Exit};
+use super::guest::*;
+use crate::Subject;
+use crate::report::{Verdict, ensure, ensure_eq};
+
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
+    [
+        ("life: every state, and what is refused in it", states),
+        ("life: a guest starts in VS-mode with everything off", initial_state),
+        ("life: all registers can be written, and read if at all", registers_read_and_write),
+        ("life: set_entry moves the guest", set_entry),
+        ("life: unbinding between exits changes nothing", rebinding),
+        ("life: an unanswered exit survives unbinding", rebinding_unanswered),
+        ("life: reset starts the guest afresh", reset),
+        ("life: reset forgets interrupts and the open exit", reset_forgets),
+        ("life: dropped while bound, in every state", dropped),
+        ("life: the current vCPU is none between calls", current),
+    ]
+}
+
+fn states<S: Subject>(subject: &S) -> Verdict {
+    let mut bench = Bench::empty(subject)?;
+    bench.load(|g| {
+        g.mark(1);
+        g.wfi();
+        g.mark(2);
+    })?;
+    let vcpu = AxVCpu::<S::Arch>::new(5, 6, 0, None, subject.create_config()?)?;
+    ensure_eq!((vcpu.vm_id(), vcpu.vcpu_id()), (5, 6), "ids");
+    bench.harts.push(super::bench::Hart { vcpu });
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+
+    let bad = |found| AxError::BadState { found };
+    let refused = |found: VCpuState| -> Verdict {
+        let bad = bad(found);
+        ensure_eq!(vcpu.state(), found, "state");
+        if found != VCpuState::Created {
+            ensure_eq!(bench.setup(subject, 0), Err(bad), "setup while {found}");
+        }
+        if found != VCpuState::Free {
+            ensure_eq!(vcpu.bind(), Err(bad), "bind while {found}");
+        }
+        if found != VCpuState::Ready {
+            ensure_eq!(vcpu.run(), Err(bad), "run while {found}");
+            ensure_eq!(vcpu.unbind(), Err(bad), "unbind while {found}");
+            ensure_eq!(vcpu.block(), Err(bad), "block while {found}");
+        }
+        if found == VCpuState::Created {
+            ensure_eq!(vcpu.set_gpr(1, 1), Err(bad), "set_gpr while {found}");
+            ensure_eq!(vcpu.reset(), Err(bad), "reset while {found}");
+            ensure_eq!(vcpu.set_return_value(1), Err(bad), "an answer while {found}");
+        } else {
+            vcpu.set_gpr(1, 1)?;
+            ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer while {found}");
+        }
+        ensure_eq!(vcpu.state(), found, "state after refusals");
+        Ok(())
+    };
+
+    refused(VCpuState::Created)?;
+    ensure_eq!(vcpu.bound_cpu(), None, "bound");
+    bench.setup(subject, 0)?;
+    refused(VCpuState::Free)?;
+    vcpu.bind()?;
+    ensure!(vcpu.bound_cpu().is_some(), "bound, but on no CPU");
+    refused(VCpuState::Ready)?;
+    hart.mark(1)?;
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "after an exit");
+    hart.halt()?;
+    refused(VCpuState::Blocked)?;
+    vcpu.wake();
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "woken");
+    hart.mark(2)?;
+    hart.end()?;
+    vcpu.unbind()?;
+    ensure_eq!(vcpu.state(), VCpuState::Free, "unbound");
+    ensure_eq!(vcpu.bound_cpu(), None, "unbound");
+    Ok(())
+}
+
+fn initial_state<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        g.report(A0);
+        g.report_csr(num::SATP);
+        g.report_csr(num::SSTATUS);
+        g.report_csr(num::SIE);
+        g.report_csr(num::SIP);
+        g.mret(); // exists in M-mode only
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    vcpu.set_gpr(10, 0x1234)?;
+    ensure_eq!(hart.report()?, 0x1234, "a0 as it was set");
+    ensure_eq!(hart.report()?, 0, "satp");
+    ensure_eq!(hart.report()? & sstatus::SIE, 0, "sstatus.SIE");
+    ensure_eq!(hart.report()?, 0, "sie");
+    ensure_eq!(hart.report()?, 0, "sip");
+    let trap = hart.trap_for(cause::ILLEGAL)?;
+    ensure!(trap.status & sstatus::SPP != 0, "the guest was in VU-mode");
+    Ok(())
+}
+
+fn registers_read_and_write<S: Subject>(subject: &S) -> Verdict {
+    let mut bench = Bench::empty(subject)?;
+    // The very first instructions store all registers; there is no prologue that could use any.
+    let mut asm = Asm::new(CODE);
+    asm.mv(T6, T6);
+    for register in registers().filter(|&register| register != T6) {
+        asm.sd(register, 8 * i32::from(register.number()), T6);
+    }
+    asm.li(A7, END as i64);
+    asm.ecall();
+    let program = asm.finish().unwrap_or_default();
+    bench.space.fill(CODE, &program)?;
+    bench.add_hart(subject, 0)?;
+    let vcpu = bench.vcpu();
+    for round in 0..2 {
+        // Once before the first binding, once while bound.
+        for number in 0..31 {
+            vcpu.set_gpr(number, pattern(number as u64 + round))?;
+        }
+        vcpu.set_gpr(31, DATA)?;
+        for number in [32, 33, 63, 64, usize::MAX] {
+            ensure_eq!(vcpu.set_gpr(number, 0), Err(AxError::InvalidInput), "set_gpr({number})");
+        }
+        for number in 0..31 {
+            let expected = if number == 0 { 0 } else { pattern(number as u64 + round) };
+            match vcpu.get_gpr(number) {
+                Err(AxError::Unsupported) => {}
+                found => ensure_eq!(found, Ok(expected), "get_gpr({number})"),
+            }
+        }
+        if round == 0 {
+            vcpu.bind()?;
+        } else {
+            vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+        }
+        bench.hart().end()?;
+        for register in registers().filter(|&register| register != T6) {
+            let number = u64::from(register.number());
+            let found = bench.space.read(DATA + 8 * number)?;
+            ensure_eq!(found, pattern(number + round), "what the guest found in {register}");
+        }
+    }
+    Ok(())
+}
+
+fn set_entry<S: Subject>(subject: &S) -> Verdict {
+    let mut second = 0;
+    let bench = Bench::boot(subject, |g| {
+        g.mark(1);
+        g.end();
+        second = g.here();
+        g.mark(2);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    hart.mark(2)?;
+    vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+    hart.mark(1)?;
+    vcpu.unbind()?;
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    vcpu.bind()?;
+    hart.mark(2)
+}
+
+fn rebinding<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        g.li(S0, 0);
+        for step in 1..=5 {
+            g.addi(S0, S0, step);
+            g.csrw(num::SSCRATCH, S0);
+            g.report(S0);
+            g.report_csr(num::SSCRATCH);
+        }
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let mut sum = 0;
+    for step in 1..=5 {
+        sum += step;
+        ensure_eq!(hart.report()?, sum, "s0");
+        vcpu.unbind()?;
+        vcpu.bind()?;
+        ensure_eq!(hart.report()?, sum, "sscratch");
+        vcpu.unbind()?;
+        vcpu.bind()?;
+    }
+    hart.end()
+}
+
+fn rebinding_unanswered<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        g.li(S0, DEVICE as i64);
+        g.lwu(S1, 0, S0);
+        g.report(S1);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for when in ["while unbound", "after binding"] {
+        hart.mmio_read(DEVICE, axvcpu::AccessWidth::Dword)?;
+        vcpu.unbind()?;
+        if when == "while unbound" {
+            vcpu.set_return_value(0x8765_4321)?;
+            vcpu.bind()?;
+        } else {
+            vcpu.bind()?;
+            ensure_eq!(vcpu.run(), Err(AxError::Unanswered), "running without the answer");
+            vcpu.set_return_value(0x8765_4321)?;
+        }
+        ensure_eq!(hart.report()?, 0x8765_4321, "answered {when}");
+        vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+    }
+    Ok(())
+}
+
+fn reset<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        // What the last life left behind comes first.
+        g.mv(S0, A0);
+        g.mv(S1, A1);
+        g.report(S0);
+        g.report(S1);
+        g.report_csr(num::SATP);
+        g.report_csr(num::SIE);
+        g.report_csr(num::SSTATUS);
+        // Leave traces, and end in VU-mode.
+        g.li(A1, 99);
+        g.li(T0, 1 << 9 | 1 << 1);
+        g.csrw(num::SIE, T0);
+        g.csrrsi(ZERO, num::SSTATUS, 2);
+        let user = g.label();
+        g.la(T0, user);
+        g.csrw(num::SEPC, T0);
+        g.li(T0, sstatus::SPP as i64);
+        g.csrrc(ZERO, num::SSTATUS, T0);
+        g.sret();
+        g.bind(user);
+        g.ebreak();
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for life in 0..3 {
+        ensure_eq!(hart.report()?, life, "a0");
+        if life == 0 {
+            hart.report()?;
+        } else {
+            ensure_eq!(hart.report()?, 7, "a1, as set after the reset");
+        }
+        ensure_eq!(hart.report()?, 0, "satp");
+        ensure_eq!(hart.report()?, 0, "sie");
+        ensure_eq!(hart.report()? & sstatus::SIE, 0, "sstatus.SIE");
+        hart.trap_for(cause::BREAKPOINT)?;
+        // As a hart is started again: reset, entry, arguments.
+        vcpu.reset()?;
+        ensure_eq!(vcpu.state(), VCpuState::Ready, "after the reset");
+        vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+        vcpu.set_gpr(10, life + 1)?;
+        vcpu.set_gpr(11, 7)?;
+    }
+    Ok(())
+}
+
+fn reset_forgets<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        g.report_csr(num::SIP);
+        g.li(S0, DEVICE as i64);
+        g.lb(S1, 0, S0);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    ensure_eq!(hart.report()?, 0, "sip");
+    hart.mmio_read(DEVICE, axvcpu::AccessWidth::Byte)?;
+    for vector in [1, 5, 9] {
+        vcpu.inject_interrupt(vector)?;
+    }
+    vcpu.reset()?;
+    ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer after the reset");
+    ensure_eq!(hart.report()?, 0, "sip after the reset");
+    Ok(())
+}
+
+fn dropped<S: Subject>(subject: &S) -> Verdict {
+    let program = |g: &mut Guest| {
+        g.mark(1);
+        g.li(S0, DEVICE as i64);
+        g.lw(S0, 0, S0);
+        g.wfi();
+        g.mark(2);
+    };
+    // However far the one before got, the next starts as if there had been none.
+    for steps in 0..4 {
+        let bench = Bench::boot(subject, program)?;
+        let (hart, vcpu) = (bench.hart(), bench.vcpu());
+        if steps > 0 {
+            hart.mark(1)?;
+        }
+        if steps > 1 {
+            hart.mmio_read(DEVICE, axvcpu::AccessWidth::Dword)?;
+        }
+        if steps > 2 {
+            vcpu.set_return_value(0)?;
+            hart.halt()?;
+        }
+    }
+    Ok(())
+}
+
+fn current<S: Subject>(subject: &S) -> Verdict {
+    type Hal<S> = <<S as Subject>::Arch as axvcpu::AxArchVCpu>::Hal;
+    let bench = Bench::boot(subject, |g| g.mark(1))?;
+    ensure_eq!(current_ids::<Hal<S>>(), None, "bound");
+    let exit = bench.hart().run()?;
+    ensure!(matches!(exit, Exit::Hypercall { .. }), "found {exit:?}");
+    ensure_eq!(current_ids::<Hal<S>>(), None, "after a run");
+    let inside = bench.vcpu().with_arch(|_| current_ids::<Hal<S>>())?;
+    let inside = inside.map(|ids| (ids.vm_id, ids.vcpu_id));
+    ensure_eq!(inside, Some((1, 0)), "inside of the backend");
+    Ok(())
+}

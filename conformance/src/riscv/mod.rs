@@ -1,0 +1,53 @@
+//! The contract for RISC-V backends.
+//!
+//! What it adds to the text of [`axvcpu`]: general-purpose registers are `x0` to `x31`; interrupt vectors are
+//! the interrupt codes of `scause`, 1, 5 and 9, of which 9 is also a line; environment calls from VS-mode are
+//! hypercalls with `a7`, `a6` and `a0..a5`, and their `pc` is already behind the `ecall`; SBI's timer extension
+//! (and the legacy call) is finished inside of the backend; plain, naturally aligned loads and stores that stage
+//! 2 refuses are MMIO, everything else is a nested page fault; `wfi` with nothing pending is a halt.
+
+mod bench;
+mod calls;
+mod exits;
+mod faults;
+mod fences;
+mod float;
+mod guest;
+mod interrupts;
+mod isolation;
+mod lifecycle;
+mod mmio;
+mod requests;
+mod timers;
+
+use crate::Subject;
+use crate::report::{Report, Verdict};
+
+/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
+pub fn run<S: Subject>(subject: &S) -> Report {
+    run_matching(subject, "")
+}
+
+/// Runs the cases whose names contain `filter`.
+pub fn run_matching<S: Subject>(subject: &S, filter: &str) -> Report {
+    let mut report = Report::new(subject.name());
+    let groups: [&[NamedCase<S>]; 10] = [
+        &lifecycle::cases(),
+        &calls::cases(),
+        &mmio::cases(),
+        &exits::cases(),
+        &faults::cases(),
+        &fences::cases(),
+        &interrupts::cases(),
+        &requests::cases(),
+        &timers::cases(),
+        &isolation::cases(),
+    ];
+    for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
+        report.add(name, case(subject));
+    }
+    report
+}
+
+/// A case and what it is about.
+type NamedCase<S> = (&'static str, fn(&S) -> Verdict);

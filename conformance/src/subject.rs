@@ -1,0 +1,44 @@
+//! What the suite needs from a backend's author.
+
+use axvcpu::{AxArchVCpu, AxResult};
+use axvcpu_riscv::paging::{Mode, SV39X4};
+
+/// A backend under test, and the platform it runs on.
+///
+/// Guest memory is made of frames from the backend's own [`AxVCpuHal`](axvcpu::AxVCpuHal); the suite writes the
+/// guests and the stage-2 tables into them. Virtualization is on (see [`AxPerCpu`](axvcpu::AxPerCpu)) on every
+/// physical CPU the suite is run on.
+pub trait Subject {
+    /// The backend.
+    type Arch: AxArchVCpu + Send;
+
+    /// What the backend is called in the report.
+    fn name(&self) -> &str;
+
+    /// What a new vCPU is made with. vCPUs of one case share their machine's time.
+    fn create_config(&self) -> AxResult<<Self::Arch as AxArchVCpu>::CreateConfig>;
+
+    /// What a vCPU is set up with.
+    fn setup_config(&self) -> <Self::Arch as AxArchVCpu>::SetupConfig;
+
+    /// Lets `ns` nanoseconds of guest time pass; called while no vCPU runs.
+    fn sleep(&self, ns: u64);
+
+    /// The format of the stage-2 tables the backend is given.
+    fn stage2_mode(&self) -> Mode {
+        SV39X4
+    }
+
+    /// The frequency of the guest's `time` counter in hertz.
+    fn time_base(&self) -> u64 {
+        10_000_000
+    }
+
+    /// Calls `there` on another physical CPU while it calls `here` on this one, and comes back when both have.
+    /// The default answers `false` and calls neither: there is no other CPU, and the cases about two of them are
+    /// skipped.
+    fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
+        let _ = (here, there);
+        false
+    }
+}
