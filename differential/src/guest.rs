@@ -40,6 +40,29 @@ pub(crate) struct Outcome {
 struct Ram(GuestRam);
 
 impl Ram {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self(GuestRam::new(SIZE).context("no memory for the guest")?))
+    }
+
+    /// Calls `f` with a hart that has this memory and starts at `entry`.
+    fn hart<R>(
+        &mut self,
+        entry: u64,
+        f: impl FnOnce(&mut Self, &AxVCpu<SoftVCpu<LinuxHal>>) -> anyhow::Result<R>,
+    ) -> anyhow::Result<R> {
+        let mut table = Stage2::<Frames>::new(SV39X4)?;
+        let base = GuestPhysAddr::new(layout::BASE);
+        table.map(base, self.0.host_address(), SIZE as u64, Perms::RWX)?;
+        let config = SoftConfig::new(Clock::Instructions(VirtualClock::new()));
+        let vcpu = AxVCpu::<SoftVCpu<LinuxHal>>::new(0, 0, 0, None, config)?;
+        // SAFETY: the table maps this memory only; both outlive the vCPU, which ends with this function.
+        unsafe { vcpu.setup(GuestPhysAddr::new(entry), table.root(), ())? };
+        vcpu.bind()?;
+        let result = f(self, &vcpu);
+        vcpu.unbind()?;
+        result
+    }
+
     /// The guest's memory, while the vCPU does not run.
     fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: `SIZE` bytes, mapped as long as the value lives. The vCPU runs on this thread, and not while
@@ -67,25 +90,39 @@ impl Ram {
 ///
 /// The host's and the harness's own. What the guest does wrong is in the outcome.
 pub(crate) fn run(image: &Image, mode: Mode) -> anyhow::Result<Outcome> {
-    let mut ram = Ram(GuestRam::new(SIZE).context("no memory for the guest")?);
+    let mut ram = Ram::new()?;
     ram.bytes()[..image.bytes.len()].copy_from_slice(&image.bytes);
     let entry = match mode {
         Mode::Bare => image.supervisor_entry,
         Mode::Paging => paging::prepare(ram.bytes(), image.user_entry)?,
     };
-    let mut table = Stage2::<Frames>::new(SV39X4)?;
-    let base = GuestPhysAddr::new(layout::BASE);
-    table.map(base, ram.0.host_address(), SIZE as u64, Perms::RWX)?;
+    ram.hart(entry, |ram, vcpu| serve(vcpu, ram, mode))
+}
 
-    let config = SoftConfig::new(Clock::Instructions(VirtualClock::new()));
-    let vcpu = AxVCpu::<SoftVCpu<LinuxHal>>::new(0, 0, 0, None, config)?;
-    // SAFETY: the table maps the guest's RAM only; both are dropped after the vCPU, being older.
-    unsafe { vcpu.setup(GuestPhysAddr::new(entry), table.root(), ())? };
-    vcpu.bind()?;
+/// Runs `image`, which is loaded and entered at `entry`, until it asks its firmware for anything, and answers
+/// the memory from [`layout::BASE`] on and what it asked for unless that was a reset.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_kernel(image: &[u8], entry: u64) -> anyhow::Result<(Vec<u8>, Option<String>)> {
+    const SYSTEM_RESET: u64 = 0x5352_5354;
 
-    let outcome = serve(&vcpu, &mut ram, mode);
-    vcpu.unbind()?;
-    outcome
+    let mut ram = Ram::new()?;
+    let start = (entry - layout::BASE) as usize;
+    let place = ram.bytes().get_mut(start..start + image.len());
+    place.context("the image does not fit")?.copy_from_slice(image);
+    ram.hart(entry, |ram, vcpu| {
+        let start = Instant::now();
+        let trouble = loop {
+            match vcpu.run()? {
+                AxVCpuExitReason::Hypercall { nr: SYSTEM_RESET, .. } => break None,
+                AxVCpuExitReason::Nothing if start.elapsed() < PATIENCE => {}
+                exit => break Some(format!("unexpected exit {exit:x?}")),
+            }
+        };
+        Ok((ram.bytes().to_vec(), trouble))
+    })
 }
 
 /// The guest's operating system.

@@ -17,6 +17,7 @@ mod program;
 mod qemu;
 mod rng;
 mod shrink;
+mod supervisor;
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -51,9 +52,12 @@ struct Arguments {
     /// Run the guest's programs in U-mode behind page tables, interrupted by a timer
     #[arg(long)]
     paging: bool,
-    /// How to call QEMU
-    #[arg(long, value_name = "CMD", default_value = "qemu-riscv64")]
-    qemu: String,
+    /// Cases for the supervisor instead of programs, 1000 to a seed, run by an emulated machine
+    #[arg(long, conflicts_with = "paging")]
+    supervisor: bool,
+    /// How to call QEMU [default: qemu-riscv64, or qemu-system-riscv64 for --supervisor]
+    #[arg(long, value_name = "CMD")]
+    qemu: Option<String>,
     /// Print the program of --seed, and run nothing
     #[arg(long, requires = "seed")]
     list: bool,
@@ -78,16 +82,19 @@ fn main() -> ExitCode {
         print!("{}{}", program.initial(), program.listing());
         return ExitCode::SUCCESS;
     }
-    let qemu = Qemu::new(&arguments.qemu);
+    let default = if arguments.supervisor { "qemu-system-riscv64" } else { "qemu-riscv64" };
+    let qemu = Qemu::new(arguments.qemu.as_deref().unwrap_or(default));
     match qemu.version() {
         Ok(version) => eprintln!("comparing with {version}"),
         Err(error) => {
             eprintln!("SKIPPED: nothing was compared: {error:#}");
-            eprintln!("QEMU's user-mode emulation is needed; --qemu says where it is");
+            eprintln!("QEMU 10 is needed; --qemu says where it is");
             return ExitCode::from(SKIPPED);
         }
     }
-    match run(&arguments, &qemu, seeds) {
+    let result =
+        if arguments.supervisor { supervise(&qemu, seeds) } else { run(&arguments, &qemu, seeds) };
+    match result {
         Ok((passed, failed)) => {
             println!("{passed} passed, {failed} failed");
             if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -99,11 +106,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all seeds, and answers how many passed and failed.
-fn run(arguments: &Arguments, qemu: &Qemu, seeds: Range<u64>) -> anyhow::Result<(u64, u64)> {
-    /// More would only be the same again.
-    const ENOUGH: u64 = 10;
+/// After so many failures, more would only be the same again.
+const ENOUGH: u64 = 10;
 
+/// Carries out the supervisor's cases of all seeds, and answers how many seeds passed and failed.
+fn supervise(qemu: &Qemu, seeds: Range<u64>) -> anyhow::Result<(u64, u64)> {
+    let (mut passed, mut failed) = (0, 0);
+    for seed in seeds {
+        let Some(text) = supervisor::compare(qemu, seed)? else {
+            passed += 1;
+            continue;
+        };
+        failed += 1;
+        println!("seed {seed}: {text}");
+        println!(
+            "repeat with: cargo run --release -p axvcpu-differential -- --supervisor --seed {seed}\n"
+        );
+        if failed == ENOUGH {
+            break;
+        }
+    }
+    Ok((passed, failed))
+}
+
+/// Runs all programs, and answers how many passed and failed.
+fn run(arguments: &Arguments, qemu: &Qemu, seeds: Range<u64>) -> anyhow::Result<(u64, u64)> {
     let mode = if arguments.paging { Mode::Paging } else { Mode::Bare };
     let length = arguments.length as usize;
     let (mut passed, mut failed) = (0, 0);

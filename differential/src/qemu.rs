@@ -46,30 +46,74 @@ impl Qemu {
         let file = Temporary::new()?;
         let elf = elf::executable(layout::BASE, image.user_entry, &image.bytes, memory);
         fs::write(&file.0, elf).with_context(|| format!("cannot write {}", file.0.display()))?;
-        let mut child = Command::new(&self.program)
-            .args(&self.arguments)
-            .arg(&file.0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {:?}", self.program))?;
-        let mut pipe = child.stdout.take().context("QEMU has no standard output")?;
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            let mut output = Vec::new();
-            let result = pipe.read_to_end(&mut output).map(|_| output);
-            // Nobody listens any more if this took too long.
-            let _ = sender.send(result);
-        });
-        let output = receiver.recv_timeout(PATIENCE);
-        if output.is_err() {
-            child.kill().context("cannot end QEMU")?;
-        }
-        child.wait().context("QEMU is lost")?;
-        match output {
-            Ok(output) => output.context("cannot read QEMU's output"),
-            Err(_) => bail!("QEMU has not finished after {} s", PATIENCE.as_secs()),
-        }
+        let mut command = self.command();
+        run(command.arg(&file.0))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        command
+    }
+
+    /// Runs `image` as the kernel of a machine, which this QEMU emulates, until it resets itself, and answers
+    /// `size` bytes of the machine's memory.
+    pub(crate) fn run_kernel(&self, image: &[u8], size: usize) -> anyhow::Result<Vec<u8>> {
+        /// The hart, with what the software hart has: see `axvcpu_soft::ISA`.
+        const CPU: &str = "rv64i,m=on,a=on,f=on,d=on,c=on,s=on,u=on,zicntr=on,zicsr=on,zifencei=on,\
+            zba=on,zbb=on,zbs=on,sstc=on,svade=on,sv57=on,mmu=on,pmp=on";
+        const MEMORY: &str = "128M";
+
+        let (kernel, ram) = (Temporary::new()?, Temporary::new()?);
+        fs::write(&kernel.0, image).context("cannot write the image")?;
+        // Memory in a file is still there when the machine is not.
+        let backend = format!(
+            "memory-backend-file,id=ram,size={MEMORY},share=on,mem-path={}",
+            ram.0.display()
+        );
+        let mut command = self.command();
+        command.args([
+            "-M",
+            "virt,memory-backend=ram",
+            "-m",
+            MEMORY,
+            "-object",
+            &backend,
+            "-cpu",
+            CPU,
+        ]);
+        command.args(["-display", "none", "-serial", "none", "-monitor", "none", "-no-reboot"]);
+        run(command.args(["-bios", "default", "-kernel"]).arg(&kernel.0))?;
+        let mut memory = vec![0; size];
+        let mut file = fs::File::open(&ram.0).context("cannot open the machine's memory")?;
+        file.read_exact(&mut memory).context("cannot read the machine's memory")?;
+        Ok(memory)
+    }
+}
+
+/// Runs a command, and answers what it writes.
+fn run(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let mut pipe = child.stdout.take().context("QEMU has no standard output")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut output = Vec::new();
+        let result = pipe.read_to_end(&mut output).map(|_| output);
+        // Nobody listens any more if this took too long.
+        let _ = sender.send(result);
+    });
+    let output = receiver.recv_timeout(PATIENCE);
+    if output.is_err() {
+        child.kill().context("cannot end QEMU")?;
+    }
+    child.wait().context("QEMU is lost")?;
+    match output {
+        Ok(output) => output.context("cannot read QEMU's output"),
+        Err(_) => bail!("QEMU has not finished after {} s", PATIENCE.as_secs()),
     }
 }
 
