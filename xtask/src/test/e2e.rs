@@ -245,6 +245,7 @@ impl Bench {
         let line = proc::line(&self.command(&self.guest.kernel, "quiet"));
         self.settings_survive(&line, code::POWER_OFF)?;
         // In the foreground, or it could not use the terminal.
+        let line = proc::line(&self.command(&self.guest.kernel, initrd::mode::SHELL));
         let line = format!("timeout --foreground --preserve-status 2 {line}");
         self.settings_survive(&line, code::TERMINATED)
     }
