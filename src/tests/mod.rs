@@ -4,6 +4,7 @@ mod answers;
 mod current;
 mod failures;
 mod fake;
+mod frames;
 mod percpu;
 mod places;
 mod requests;

@@ -15,11 +15,12 @@ use crate::report::{Failure, Stop, Verdict, ensure, ensure_eq, fail};
 
 const ROUNDS: u64 = 200;
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
     [
         ("kick: before a run, nothing is executed", kick_before),
         ("kick: between runs, and while blocked", kick_between),
         ("kick: from another CPU ends every run", kick_during),
+        ("kick: ends the run of a guest that only traps", kick_trapping),
         ("block: the hypervisor waits, and is woken", block),
         ("wake: kept for the next halt, once", wake_before),
         ("wake: from another CPU races with the halt", wake_race),
@@ -142,6 +143,44 @@ fn kick_during<S: Subject>(subject: &S) -> Verdict {
                 }
                 Ok(())
             })();
+            done.store(true, Ordering::SeqCst);
+            vcpu.kick();
+            result
+        },
+    )
+}
+
+fn kick_trapping<S: Subject>(subject: &S) -> Verdict {
+    // The handler's first instruction traps, to itself: no instruction ever completes.
+    let bench = Bench::boot(subject, |g| {
+        let (start, handler) = (g.label(), g.label());
+        g.j(start);
+        g.align(4);
+        g.bind(handler);
+        g.ebreak();
+        g.bind(start);
+        g.la(T0, handler);
+        g.csrw(num::STVEC, T0);
+        g.mark(1);
+        g.ebreak();
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    hart.mark(1)?;
+    let done = AtomicBool::new(false);
+    two_cpus(
+        subject,
+        || {
+            while !done.load(Ordering::SeqCst) {
+                match vcpu.run()? {
+                    Exit::Nothing => {}
+                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
+                    exit => fail!("{exit:?}"),
+                }
+            }
+            Ok(())
+        },
+        || {
+            let result = wait_for("the guest to run", || Ok(vcpu.state() == VCpuState::Running));
             done.store(true, Ordering::SeqCst);
             vcpu.kick();
             result
