@@ -172,7 +172,6 @@ impl Hart {
             num::SIP => {
                 // Only the software interrupt is the guest's to change; the others are wires.
                 csr.sip = csr.sip & !(1 << irq::SOFTWARE) | value & 1 << irq::SOFTWARE;
-                csr.latched &= !(1 << irq::SOFTWARE) | value;
                 self.attention = true;
             }
             num::STIMECMP => self.set_timer(value, left),

@@ -114,7 +114,7 @@ impl Hart {
         let last_page = if (va ^ last) >> 12 == 0 {
             first_page
         } else {
-            self.locate_byte(last, Access::Store)?
+            self.locate_byte(last & !0xfff, Access::Store)?
         };
         for i in 0..W::BYTES {
             let byte = va.wrapping_add(i);

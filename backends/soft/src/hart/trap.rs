@@ -1,7 +1,7 @@
 //! Traps into the guest's supervisor, and the return from them. Privileged architecture, "Supervisor Cause
 //! Register" and "Trap-Return Instructions".
 
-use axvcpu_riscv::csr::{CAUSE_INTERRUPT, irq, sstatus};
+use axvcpu_riscv::csr::{CAUSE_INTERRUPT, sstatus};
 
 use super::Hart;
 
@@ -47,12 +47,11 @@ impl Hart {
     pub(crate) fn take_interrupt(&mut self) {
         self.attention = false;
         let Some(number) = self.csr.deliverable(self.user) else { return };
-        if number != irq::SOFTWARE {
-            // An edge is over once it is taken; a line or the timer goes on being pending.
+        // An edge is over once it is taken; what the timer or a line says goes on being pending.
+        if self.csr.latched & 1 << number != 0 {
             self.csr.latched &= !(1 << number);
-            if number == irq::EXTERNAL {
-                self.csr.set_pending(number, false);
-            }
+            self.csr.set_pending(number, false);
+            self.poll_timer(self.left);
         }
         self.trap(CAUSE_INTERRUPT | number as u64, 0);
     }
