@@ -9,7 +9,13 @@ mod machine;
 mod probe;
 mod tables;
 
+mod atomics;
 mod basics;
+mod devices;
+mod fences;
 mod illegal;
+mod memory;
+mod nested;
 mod permissions;
 mod traps;
+mod walks;
