@@ -1,7 +1,8 @@
 //! The stage that compares guests with QEMU: the same bytes run on both, and
 //! whatever they compute must be the same.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,7 +22,11 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("random programs", &[], "0..10000"),
     ("random programs behind page tables", &["--paging"], "10000..16000"),
     ("long random programs", &["--length", "2000"], "16000..17000"),
+    ("random cases for the supervisor", SUPERVISOR, "0..10"),
 ];
+
+/// These need a whole machine to compare with.
+const SUPERVISOR: &[&str] = &["--supervisor"];
 
 /// Longer than anything here takes on a slow machine under load.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -42,20 +47,11 @@ pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
         }
     };
     eprintln!("  compared with QEMU {}", qemu.version);
-    let programs = cargo::build("axvcpu-differential", "axvcpu-differential")?;
     let pair = Pair { cli: cargo::build_cli()?, qemu, work: work_folder("differential")? };
 
-    for (about, arguments, seeds) in PROGRAMS {
-        let name = format!("{about}, seeds {seeds}");
-        let step = Step::new(name.as_str());
-        let mut command = Command::new(&programs);
-        command.args(*arguments).args(["--seeds", seeds, "--qemu"]).arg(pair.qemu_user_name());
-        command.env("PATH", pair.path_with_qemu()?);
-        let result = step.follow(&mut command).and_then(|done| {
-            succeeded("differential", &done).with_context(|| proc::tail(&done.stdout, 60))
-        });
-        drop(step);
-        report.check(&name, result);
+    match cargo::build("axvcpu-differential", "axvcpu-differential") {
+        Ok(programs) => pair.random_programs(report, &programs),
+        Err(error) => report.check("random programs", Err(error)),
     }
     match guest::fetch() {
         Ok(guest) => {
@@ -71,17 +67,39 @@ pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
 }
 
 impl Pair {
-    /// What the emulator is called; [`Pair::path_with_qemu`] says where it is, so
-    /// that spaces in that path are nobody's concern.
-    fn qemu_user_name(&self) -> &std::ffi::OsStr {
-        self.qemu.user.file_name().unwrap_or_default()
+    fn random_programs(&self, report: &mut Report, programs: &Path) {
+        for (about, arguments, seeds) in PROGRAMS {
+            let name = format!("{about}, seeds {seeds}");
+            let step = Step::new(name.as_str());
+            let result = self.random_program(programs, arguments, seeds, &step);
+            drop(step);
+            report.check(&name, result);
+        }
     }
 
-    fn path_with_qemu(&self) -> Result<std::ffi::OsString> {
-        let folder = self.qemu.user.parent().context("QEMU is in no folder")?.to_owned();
+    fn random_program(
+        &self,
+        programs: &Path,
+        arguments: &[&str],
+        seeds: &str,
+        step: &Step,
+    ) -> Result<()> {
+        let qemu = if arguments == SUPERVISOR { &self.qemu.system } else { &self.qemu.user };
+        let mut command = Command::new(programs);
+        command.args(arguments).args(["--seeds", seeds, "--qemu"]);
+        command.arg(qemu.file_name().unwrap_or_default()).env("PATH", self.path_with_qemu()?);
+        let done = step.follow(&mut command)?;
+        succeeded("differential", &done).with_context(|| proc::tail(&done.stdout, 60))
+    }
+
+    /// The search path with QEMU's folders in front: a program found by its name
+    /// may be in a folder with spaces, one given by its path may not.
+    fn path_with_qemu(&self) -> Result<OsString> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = [folder].into_iter().chain(std::env::split_paths(&path));
-        std::env::join_paths(folders).context("the folder of QEMU cannot be in a search path")
+        let own = [&self.qemu.system, &self.qemu.user].map(|file| file.parent());
+        let own = own.into_iter().flatten().map(Path::to_owned);
+        std::env::join_paths(own.chain(std::env::split_paths(&path)))
+            .context("the folder of QEMU cannot be in a search path")
     }
 
     /// Runs every command of [`COMMANDS`] in a Debian guest and under QEMU's
