@@ -143,12 +143,13 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
         let before = host.exit_clock_ns();
         let exit = this.vcpu().run()?;
         let between = host.exit_clock_ns();
-        this.counters.count(ExitKind::of(&exit));
+        let kind = ExitKind::of(&exit);
+        this.counters.count(kind);
         let next = self.handle(cpu, this, host, exit);
         if let (Some(before), Some(between)) = (before, between) {
             this.counters.in_guest(between.saturating_sub(before));
             let after = host.exit_clock_ns().unwrap_or(between);
-            this.counters.outside(after.saturating_sub(between));
+            this.counters.outside(kind, after.saturating_sub(between));
         }
         next
     }

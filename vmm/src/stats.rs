@@ -81,8 +81,8 @@ const KINDS: usize = ExitKind::ALL.len();
 #[repr(align(128))]
 pub(crate) struct Counters {
     exits: [AtomicU64; KINDS],
+    outside_ns: [AtomicU64; KINDS],
     in_guest_ns: AtomicU64,
-    outside_ns: AtomicU64,
 }
 
 impl Counters {
@@ -95,15 +95,15 @@ impl Counters {
         bump(&self.in_guest_ns, ns);
     }
 
-    pub(crate) fn outside(&self, ns: u64) {
-        bump(&self.outside_ns, ns);
+    pub(crate) fn outside(&self, kind: ExitKind, ns: u64) {
+        bump(&self.outside_ns[kind as usize], ns);
     }
 
     pub(crate) fn snapshot(&self) -> CpuStats {
         CpuStats {
             exits: core::array::from_fn(|i| self.exits[i].load(Ordering::Relaxed)),
             in_guest_ns: self.in_guest_ns.load(Ordering::Relaxed),
-            outside_ns: self.outside_ns.load(Ordering::Relaxed),
+            outside_ns: core::array::from_fn(|i| self.outside_ns[i].load(Ordering::Relaxed)),
         }
     }
 }
@@ -118,16 +118,26 @@ fn bump(counter: &AtomicU64, by: u64) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuStats {
     exits: [u64; KINDS],
+    outside_ns: [u64; KINDS],
     /// Nanoseconds from entries to exits, if the host [measures](crate::VmHost::exit_clock_ns).
     pub in_guest_ns: u64,
-    /// Nanoseconds from exits to entries, without waiting, if the host measures.
-    pub outside_ns: u64,
 }
 
 impl CpuStats {
     /// How often the vCPU left the guest for this reason.
     pub fn count(&self, kind: ExitKind) -> u64 {
         self.exits[kind as usize]
+    }
+
+    /// Nanoseconds spent on exits for this reason, from the exit to the next entry without waiting, if the host
+    /// [measures](crate::VmHost::exit_clock_ns).
+    pub fn time_ns(&self, kind: ExitKind) -> u64 {
+        self.outside_ns[kind as usize]
+    }
+
+    /// Nanoseconds spent on exits of all kinds.
+    pub fn outside_ns(&self) -> u64 {
+        self.outside_ns.iter().sum()
     }
 
     /// How often the vCPU left the guest.
@@ -148,7 +158,9 @@ impl Add for CpuStats {
         Self {
             exits: core::array::from_fn(|i| self.exits[i].wrapping_add(other.exits[i])),
             in_guest_ns: self.in_guest_ns.wrapping_add(other.in_guest_ns),
-            outside_ns: self.outside_ns.wrapping_add(other.outside_ns),
+            outside_ns: core::array::from_fn(|i| {
+                self.outside_ns[i].wrapping_add(other.outside_ns[i])
+            }),
         }
     }
 }
@@ -183,11 +195,12 @@ mod tests {
         counters.count(ExitKind::of(&AxVCpuExitReason::Nothing));
         counters.count(ExitKind::Unclaimed);
         counters.in_guest(5);
-        counters.outside(7);
+        counters.outside(ExitKind::Halt, 7);
         let one = counters.snapshot();
         assert_eq!((one.count(ExitKind::Halt), one.total()), (3, 4));
         let two: CpuStats = [one, one].into_iter().sum();
-        assert_eq!((two.count(ExitKind::Nothing), two.in_guest_ns, two.outside_ns), (2, 10, 14));
+        assert_eq!((two.count(ExitKind::Nothing), two.in_guest_ns, two.outside_ns()), (2, 10, 14));
+        assert_eq!((two.time_ns(ExitKind::Halt), two.time_ns(ExitKind::Nothing)), (14, 0));
         assert!(two.to_string().contains("halt                            6\n"));
         assert!(!two.to_string().contains("port"));
     }

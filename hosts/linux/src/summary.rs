@@ -105,13 +105,22 @@ impl Report<'_> {
             text,
             "  in the guest  {:.3} s, in the monitor {:.3} s",
             seconds(stats.in_guest_ns),
-            seconds(stats.outside_ns)
+            seconds(stats.outside_ns())
         );
-        let _ = writeln!(text, "  {:<20} {:>12}", "exits by reason", "count");
+        let _ = writeln!(
+            text,
+            "  {:<20} {:>12} {:>12} {:>12}",
+            "exits by reason", "count", "time/ms", "each/us"
+        );
+        let mut line = |name: &str, count: u64, ns: u64| {
+            let mean = if count == 0 { 0.0 } else { ns as f64 / count as f64 / 1e3 };
+            let _ =
+                writeln!(text, "  {name:<20} {count:>12} {:>12.3} {mean:>12.3}", ns as f64 / 1e6);
+        };
         for (kind, count) in stats.iter() {
-            let _ = writeln!(text, "  {:<20} {count:>12}", kind.name());
+            line(kind.name(), count, stats.time_ns(kind));
         }
-        let _ = writeln!(text, "  {:<20} {:>12}", "all", stats.total());
+        line("all", stats.total(), stats.outside_ns());
         text
     }
 
@@ -122,7 +131,12 @@ impl Report<'_> {
         let mut exits = String::new();
         for (kind, count) in stats.iter() {
             let comma = if exits.is_empty() { "" } else { "," };
-            let _ = write!(exits, r#"{comma}"{}":{{"count":{count}}}"#, kind.name());
+            let _ = write!(
+                exits,
+                r#"{comma}"{}":{{"count":{count},"ns":{}}}"#,
+                kind.name(),
+                stats.time_ns(kind)
+            );
         }
         let mut text = format!(
             concat!(
@@ -140,7 +154,7 @@ impl Report<'_> {
             usage.peak_memory,
             list(instructions),
             stats.in_guest_ns,
-            stats.outside_ns,
+            stats.outside_ns(),
             exits,
         );
         if let Some((time, fingerprint)) = repeatable {

@@ -4,6 +4,7 @@ mod common;
 
 use common::guests::{self, Reset};
 use common::{Done, axvcpu, file, run, run_with};
+use std::os::unix::process::ExitStatusExt;
 
 fn guest(content: &[u8], options: &[&str]) -> Done {
     let kernel = file("guest", content);
@@ -96,7 +97,9 @@ fn random_instructions_hurt_only_themselves() {
             common::pty::signal(&child, libc::SIGTERM);
         }
         let done = common::finish(child);
-        assert!(matches!(done.code(), 0 | 3 | 4 | 143), "{done:?}");
+        // On a busy machine the signal may come before the program is ready for it.
+        let early = done.status.signal() == Some(libc::SIGTERM) && done.stderr.is_empty();
+        assert!(early || matches!(done.code(), 0 | 3 | 4 | 143), "{done:?}");
         assert!(!done.stderr.contains("panicked"), "{done:?}");
     }
 }
