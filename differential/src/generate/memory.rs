@@ -12,7 +12,7 @@ const SP: i64 = 2;
 impl Generator {
     /// An offset from the data area's middle at which `size` bytes fit; sometimes not a multiple of it, and
     /// sometimes across the page boundary in the middle.
-    fn place(&mut self, size: i64) -> i64 {
+    pub(super) fn place(&mut self, size: i64) -> i64 {
         match self.rng.below(8) {
             0 => self.rng.between(-HALF, HALF - size),
             1 => self.rng.between(-size, size),

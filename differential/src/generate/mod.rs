@@ -108,6 +108,35 @@ impl Generator {
         vec![self.random(insn)]
     }
 
+    /// A few of the instructions that compilers emit most, in a row: a fast hart may execute them together.
+    fn common(&mut self) -> Item {
+        const COMMON: [&str; 26] = [
+            "addi", "addi", "ld", "ld", "sd", "add", "add", "slli", "srli", "lw", "lbu", "sw",
+            "addiw", "addw", "and", "andi", "or", "xor", "sub", "sltu", "auipc", "lui", "slliw",
+            "srliw", "c.mv", "c.li",
+        ];
+        (0..self.rng.between(2, 4))
+            .map(|_| {
+                let name = *self.rng.pick(&COMMON);
+                let insn = Step::new(name, &[]).insn;
+                let mut step = self.random(insn);
+                if let [_, offset, base] = step.values.as_mut_slice() {
+                    match insn.name() {
+                        "ld" | "sd" | "lw" | "sw" | "lbu" => {
+                            *base = DATA;
+                            *offset = self.place(8);
+                        }
+                        // Moves and constants that are not compressed.
+                        "addi" if self.rng.chance(30) => *base = 0,
+                        "addi" if self.rng.chance(30) => *offset = 0,
+                        _ => {}
+                    }
+                }
+                step
+            })
+            .collect()
+    }
+
     fn float(&mut self) -> Item {
         let insn = *self.rng.pick(&self.float);
         let step = self.random(insn);
@@ -159,7 +188,8 @@ impl Generator {
 
     fn item(&mut self, index: usize) -> Item {
         match self.rng.below(100) {
-            0..=35 => self.integer(),
+            0..=11 => self.common(),
+            12..=35 => self.integer(),
             36..=61 => self.float(),
             62..=76 => self.load_or_store(),
             77..=80 => self.stack(),

@@ -235,6 +235,7 @@ fn access(rng: &mut Rng, mode: Mode) -> Case {
         "c.ld",
         "c.sw",
     ];
+    neighbour(rng, &mut case);
     match *rng.pick(&ACCESSES) {
         name @ ("lr.w" | "lr.d") => case.push(name, &[A2, A0, 0]),
         name if name.starts_with("sc.") || name.starts_with("amo") => {
@@ -250,7 +251,19 @@ fn access(rng: &mut Rng, mode: Mode) -> Case {
         name if name.contains('s') => case.push(name, &[A1, 0, A0]),
         name => case.push(name, &[A2, 0, A0]),
     }
+    neighbour(rng, &mut case);
     case.end()
+}
+
+/// An instruction before or behind the one that counts, with which a fast hart may execute it together.
+fn neighbour(rng: &mut Rng, case: &mut Case) {
+    match rng.below(8) {
+        0 => case.push("addi", &[A3, A3, 1]),
+        1 => case.push("add", &[A3, A1, A0]),
+        2 => case.push("c.mv", &[A3, A0]),
+        3 => case.push("slli", &[A3, A0, 3]),
+        _ => {}
+    }
 }
 
 /// Random bits, in U-mode, where they can do no harm.

@@ -11,8 +11,8 @@ use crate::rng::Rng;
 /// a multiple of 4, of which the last crosses the page's end.
 pub(super) const FILL: [u64; 2] = [0x9002_9002_9002_9002, 0x0073_0010_0073_0010];
 
-/// Ticks after which a case that does not end is ended: 0.1 s.
-const PATIENCE: i64 = 1_000_000;
+/// Ticks after which a case that does not end is ended: 20 ms, or 20 million instructions.
+const PATIENCE: i64 = 200_000;
 
 const SBI_SYSTEM_RESET: i64 = 0x5352_5354;
 const SSTATUS_FS: i64 = 3 << 13;
@@ -61,6 +61,8 @@ fn kernel(mode: Mode, registers: &[u64]) -> Result<Vec<u8>, AsmError> {
     a.bind(next); // the case and its record
     a.la(T0, cursor);
     a.ld(S0, 0, T0);
+    a.addi(T0, T0, 8);
+    a.sc_d(T1, ZERO, T0, Order::Relaxed); // no reservation is left, which harts may keep or not
     a.ld(T1, case::ENTRY_POINT, S0);
     a.beqz(T1, stop);
     for (at, value) in case::SLOTS {
@@ -183,6 +185,7 @@ fn kernel(mode: Mode, registers: &[u64]) -> Result<Vec<u8>, AsmError> {
     a.align(8);
     a.bind(cursor);
     a.quad(CASES);
+    a.quad(0); // the doomed SC's
     a.bind(save);
     a.zero(8 * 64);
     a.bind(pool);
