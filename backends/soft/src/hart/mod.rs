@@ -102,6 +102,7 @@ impl Hart {
         self.open = None;
         self.reservation = None;
         self.flush_guest_tlb();
+        self.flush_instructions();
         self.update_privilege();
     }
 

@@ -11,11 +11,13 @@ mod tables;
 
 mod atomics;
 mod basics;
+mod code;
 mod devices;
 mod fences;
 mod illegal;
 mod memory;
 mod nested;
 mod permissions;
+mod straddling;
 mod traps;
 mod walks;

@@ -230,7 +230,10 @@ impl Probe {
         if !how.fp_off {
             status |= 1 << 13;
         }
-        for (register, value) in [(A0, pc), (A4, how.fence), (S5, satp.get()), (S6, status)] {
+        let call = 5; // a number that is not a report's, for pieces that call
+        for (register, value) in
+            [(A0, pc), (A4, how.fence), (A7, call), (S5, satp.get()), (S6, status)]
+        {
             self.set(register, value);
         }
         assert!(!machine.vcpu.fence_outstanding(Fence::all()));
