@@ -19,7 +19,8 @@
 //! ```
 //!
 //! Two things only the one who runs the suite can do: a guest that a broken backend never lets go keeps it
-//! running, so give it a time limit; and a backend that panics takes the suite along.
+//! running, so give it a time limit ([`riscv::run_matching`] tells which case it is); and a backend that panics
+//! takes the suite along.
 
 #![no_std]
 

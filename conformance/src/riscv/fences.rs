@@ -21,10 +21,11 @@ const WINDOW: u64 = DATA + 0x10_0000;
 const FIRST: u64 = DATA + 0x20_0000;
 const SECOND: u64 = DATA + 0x20_1000;
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 6] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 7] {
     [
         ("fence: memory taken away from stage 2", unmapped),
         ("fence: write permission taken away in stage 2", write_protected),
+        ("fence: execute permission taken away in stage 2", execute_protected),
         ("fence: another page behind the same address", exchanged),
         ("fence: the host writes instructions", instructions),
         ("fence: the host changes the guest's own tables", guest_tables),
@@ -81,6 +82,28 @@ fn write_protected<S: Subject>(subject: &S) -> Verdict {
     bench.space.protect(WINDOW, Perms::RW)?;
     bench.vcpu().request_fence(Fence::STAGE2_TLB);
     bench.hart().mark(3)
+}
+
+fn execute_protected<S: Subject>(subject: &S) -> Verdict {
+    let mut bench = Bench::boot(subject, |g| {
+        g.li(S0, WINDOW as i64);
+        let again = g.here_label();
+        g.jalr(RA, 0, S0);
+        g.mark(1);
+        g.j(again);
+    })?;
+    bench.space.add(WINDOW, 1, Some(Perms::RX))?;
+    bench.space.write(WINDOW, 0x8082)?; // ret
+    for _ in 0..3 {
+        bench.hart().mark(1)?;
+        bench.hart().mark(1)?;
+        bench.space.protect(WINDOW, Perms::R)?;
+        bench.vcpu().request_fence(Fence::STAGE2_TLB);
+        bench.hart().nested_fault(WINDOW, AccessKind::Execute)?;
+        bench.space.protect(WINDOW, Perms::RX)?;
+        bench.vcpu().request_fence(Fence::STAGE2_TLB);
+    }
+    Ok(())
 }
 
 fn exchanged<S: Subject>(subject: &S) -> Verdict {

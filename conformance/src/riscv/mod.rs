@@ -25,11 +25,16 @@ use crate::report::{Report, Verdict};
 
 /// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
 pub fn run<S: Subject>(subject: &S) -> Report {
-    run_matching(subject, "")
+    run_matching(subject, "", |_| ())
 }
 
-/// Runs the cases whose names contain `filter`.
-pub fn run_matching<S: Subject>(subject: &S, filter: &str) -> Report {
+/// Runs the cases whose names contain `filter`, and calls `before` with the name of each before it runs: for
+/// whoever tells time, because a broken backend may not come back from a case.
+pub fn run_matching<S: Subject>(
+    subject: &S,
+    filter: &str,
+    mut before: impl FnMut(&'static str),
+) -> Report {
     let mut report = Report::new(subject.name());
     let groups: [&[NamedCase<S>]; 10] = [
         &lifecycle::cases(),
@@ -44,6 +49,7 @@ pub fn run_matching<S: Subject>(subject: &S, filter: &str) -> Report {
         &isolation::cases(),
     ];
     for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
+        before(name);
         report.add(name, case(subject));
     }
     report

@@ -52,7 +52,7 @@ pub(super) fn two_cpus<S: Subject>(
 /// Waits, on a CPU that does not run the guest, for what the guest does in bounded time.
 pub(super) fn wait_for(what: &str, mut done: impl FnMut() -> Verdict<bool>) -> Verdict {
     // Long enough for a guest that is interpreted on a busy machine, and no clock is needed.
-    for _ in 0..200_000_000u64 {
+    for _ in 0..100_000_000u64 {
         if done()? {
             return Ok(());
         }
