@@ -93,5 +93,18 @@ pub fn identify(file: &[u8]) -> Result<Format, LoadError> {
             return Err(LoadError::WrongFormat { found, advice });
         }
     }
+    if is_text(file) {
+        return Err(LoadError::WrongFormat {
+            found: "a text",
+            advice: "a kernel is a program (Image, ELF, or a flat binary)",
+        });
+    }
     Ok(Format::Flat)
+}
+
+/// Whether a file starts with so much text that it is no machine code.
+fn is_text(file: &[u8]) -> bool {
+    const ENOUGH: usize = 64;
+    let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+    file.get(..ENOUGH).is_some_and(|start| start.iter().all(printable))
 }

@@ -136,6 +136,7 @@ fn wrong_formats_are_named() {
         (file(128, &[(48, b"RISCV\0\0\0")]), "0.2"),
         (file(256, &[(0, b"MZ"), (0x3c, &[0x80]), (0x80, b"PE\0\0\x64\x86")]), "x86-64"),
         (file(256, &[(0, b"MZ"), (0x3c, &[0x80]), (0x80, b"PE\0\0\0\0")]), "Windows"),
+        (vec![b'#'; 64], "text"),
         (elf_arm, "AArch64"),
         (elf_unknown, "machine type 48879"),
     ] {
