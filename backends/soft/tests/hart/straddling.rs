@@ -4,7 +4,7 @@ use axvcpu::{AccessKind, AxVCpuExitReason, Fence, GuestPhysAddr};
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::paging::{SV39, pte};
 
-use crate::machine::DEVICE;
+use crate::machine::{DEVICE, Random};
 use crate::probe::{DATA, How, Probe};
 use crate::tables::ALL;
 
@@ -286,8 +286,9 @@ fn a_half_is_exchanged() {
             combinations.push((first, second));
         }
     }
-    for round in 0..40 {
-        let (first, second) = combinations[round * 7 % 4 ^ round % 3 & 1];
+    let random = &mut Random(7);
+    for _ in 0..40 {
+        let (first, second) = random.pick(&combinations);
         probe.machine.write_u64(slots[0], pte::new(first, ALL));
         probe.machine.write_u64(slots[1], pte::new(second, ALL));
         probe.set(A5, 1000);

@@ -147,7 +147,7 @@ fn returns_go_anywhere() {
 fn the_last_page() {
     let probe = Probe::paged(SV39);
     let tables = probe.tables();
-    let page = u64::MAX & !0xfff;
+    let page = !0xfff;
     tables.map(&probe.machine, page, 0, CODE, ALL);
     tables.map(&probe.machine, 0, 0, CODE + 0x1000, ALL);
     let mut code = Asm::new(CODE);

@@ -62,7 +62,7 @@ fn walk(machine: &Machine, levels: u32, root: u64, va: u64, kind: Kind, how: How
             return Outcome::PageFault;
         }
         let offset = (1 << (12 + 9 * i)) - 1;
-        return Outcome::At(ppn * 4096 & !offset | va & offset);
+        return Outcome::At((ppn * 4096) & !offset | va & offset);
     }
 }
 
