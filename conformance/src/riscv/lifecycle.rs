@@ -240,7 +240,8 @@ fn reset<S: Subject>(subject: &S) -> Verdict {
         g.csrrc(ZERO, num::SSTATUS, T0);
         g.sret();
         g.bind(user);
-        g.ebreak();
+        g.li(S0, DEVICE as i64);
+        g.lb(S0, 0, S0);
     })?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     for life in 0..3 {
@@ -253,7 +254,7 @@ fn reset<S: Subject>(subject: &S) -> Verdict {
         ensure_eq!(hart.report()?, 0, "satp");
         ensure_eq!(hart.report()?, 0, "sie");
         ensure_eq!(hart.report()? & sstatus::SIE, 0, "sstatus.SIE");
-        hart.trap_for(cause::BREAKPOINT)?;
+        hart.mmio_read(DEVICE, axvcpu::AccessWidth::Byte)?;
         // As a hart is started again: reset, entry, arguments.
         vcpu.reset()?;
         ensure_eq!(vcpu.state(), VCpuState::Ready, "after the reset");
@@ -278,6 +279,8 @@ fn reset_forgets<S: Subject>(subject: &S) -> Verdict {
     }
     vcpu.reset()?;
     ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer after the reset");
+    ensure_eq!(vcpu.retry(), Err(AxError::NotAsked), "retry after the reset");
+    ensure_eq!(vcpu.fail_access(), Err(AxError::NotAsked), "fail_access after the reset");
     ensure_eq!(hart.report()?, 0, "sip after the reset");
     Ok(())
 }
