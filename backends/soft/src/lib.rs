@@ -5,8 +5,8 @@
 //! environment calls, device accesses and waits are exits. It is the backend that always works, and the one that
 //! others are compared with.
 //!
-//! How it gets its speed: instructions are decoded once into blocks ([`exec`]), whose handlers jump from one to
-//! the next; loads and stores find host memory through a cache of translations ([`mmu`]) in a few instructions;
+//! How it gets its speed: instructions are decoded once into blocks (module `exec`), whose handlers jump from one to
+//! the next; loads and stores find host memory through a cache of translations (module `mmu`) in a few instructions;
 //! time, interrupts and other threads' requests are looked at between slices of about a thousand instructions.
 //!
 //! With [`Clock::Instructions`] a run is exactly repeatable.
