@@ -243,44 +243,41 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             claim.restore();
             return Err(wrong);
         }
-        let mut owner = Owner { deferred: claim.has(DEFERRED) };
+        let mut owner = Owner { deferred: claim.has(DEFERRED), entry_failed: false };
         let requests = claim.requests();
-        let exit = current::scope(self, || {
+        // The exit is large: it is passed on by reference to where the caller wants it, never repacked.
+        let result = current::scope(self, || {
             loop {
                 if owner.deferred || requests.pending() {
                     match self.carry_out_requests(&mut claim, &mut owner) {
                         Ok(false) => {}
-                        Ok(true) => return Entry::Left(AxVCpuExitReason::Nothing),
-                        Err(error) => return Entry::Refused(error),
+                        Ok(true) => return Ok(AxVCpuExitReason::Nothing),
+                        Err(error) => return Err(error),
                     }
                 }
-                match claim.run_watching(requests) {
-                    Ok(AxVCpuExitReason::Nothing) if requests.pending() => {}
-                    Ok(exit) => return Entry::Left(exit),
-                    Err(error) => return Entry::Failed(error),
+                let result = claim.run_watching(requests);
+                match &result {
+                    Ok(AxVCpuExitReason::Nothing) if requests.pending() => continue,
+                    Ok(_) => {}
+                    Err(_) => owner.entry_failed = true,
                 }
+                return result;
             }
         });
-        let (set, clear) = if owner.deferred { (DEFERRED, 0) } else { (0, DEFERRED) };
-        let exit = match exit {
-            Entry::Left(exit) => exit,
-            Entry::Refused(error) => {
-                claim.finish(VCpuState::Ready, set, clear);
-                return Err(error);
-            }
-            Entry::Failed(error) => return Err(error), // abandons the claim: Invalid
+        if owner.entry_failed {
+            return result; // abandons the claim: Invalid
+        }
+        let (state, set) = match &result {
+            Ok(AxVCpuExitReason::Halt { .. }) if !owner.deferred => (VCpuState::Blocked, 0),
+            Ok(AxVCpuExitReason::Hypercall { .. }) => (VCpuState::Ready, ANSWERABLE),
+            Ok(exit) if exit.asks() => (VCpuState::Ready, UNANSWERED),
+            _ => (VCpuState::Ready, 0),
         };
-        let state = match exit {
-            AxVCpuExitReason::Halt { .. } if !owner.deferred => VCpuState::Blocked,
-            _ => VCpuState::Ready,
-        };
-        let asked = match exit {
-            AxVCpuExitReason::Hypercall { .. } => ANSWERABLE,
-            _ if exit.asks() => UNANSWERED,
-            _ => 0,
-        };
-        claim.finish(state, set | asked, clear | (UNANSWERED | ANSWERABLE) & !asked);
-        Ok(exit)
+        let set = if owner.deferred { set | DEFERRED } else { set };
+        // A run that was refused before the guest was entered leaves the last exit as it was.
+        let clear = if result.is_ok() { UNANSWERED | ANSWERABLE | DEFERRED } else { DEFERRED };
+        claim.finish(state, set, clear & !set);
+        result
     }
 
     /// Carries out what other threads want before an entry. `true`: they want the run to end.
@@ -605,12 +602,6 @@ impl<A: AxArchVCpu> Drop for AxVCpu<A> {
 struct Owner {
     /// The backend had no room for all pending vectors.
     deferred: bool,
-}
-
-enum Entry {
-    Left(AxVCpuExitReason),
-    /// Nothing was entered, and the vCPU is as good as before.
-    Refused(AxError),
-    /// The guest entry itself failed.
-    Failed(AxError),
+    /// The guest entry itself failed, and nobody knows the vCPU's state.
+    entry_failed: bool,
 }
