@@ -24,6 +24,12 @@ pub trait Subject {
     /// Lets `ns` nanoseconds of guest time pass; called while no vCPU runs.
     fn sleep(&self, ns: u64);
 
+    /// Called again and again while the suite waits for another physical CPU; a host whose physical CPUs are
+    /// threads lets another one run.
+    fn relax() {
+        core::hint::spin_loop();
+    }
+
     /// The format of the stage-2 tables the backend is given.
     fn stage2_mode(&self) -> Mode {
         SV39X4

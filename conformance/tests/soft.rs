@@ -100,6 +100,9 @@ impl Subject for Soft {
             Self::InstructionClock(clock) => clock.advance_to_ns(clock.now_ns() + ns),
         }
     }
+    fn relax() {
+        thread::yield_now();
+    }
     fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
         thread::scope(|scope| {
             scope.spawn(there);

@@ -231,14 +231,16 @@ fn while_running<S: Subject>(subject: &S) -> Verdict {
             let result = (|| -> Verdict {
                 for round in 0..ROUNDS {
                     let (old, new) = if round % 2 == 0 { (FIRST, SECOND) } else { (SECOND, FIRST) };
-                    wait_for("the guest to count", || Ok(space.read(old)? != 0))?;
+                    wait_for::<S>("the guest to count", || Ok(space.read(old)? != 0))?;
                     space.unmap(WINDOW)?;
                     space.map(WINDOW, new, Perms::RW)?;
                     hart.vcpu.request_fence(Fence::STAGE2_TLB);
-                    wait_for("the fence", || Ok(!hart.vcpu.fence_outstanding(Fence::STAGE2_TLB)))?;
+                    wait_for::<S>("the fence", || {
+                        Ok(!hart.vcpu.fence_outstanding(Fence::STAGE2_TLB))
+                    })?;
                     // From now on the old page is the host's.
                     space.write(old, 0)?;
-                    wait_for("the guest to count elsewhere", || Ok(space.read(new)? != 0))?;
+                    wait_for::<S>("the guest to count elsewhere", || Ok(space.read(new)? != 0))?;
                     ensure_eq!(space.read(old)?, 0, "round {round}: a page after its fence");
                 }
                 Ok(())

@@ -50,13 +50,13 @@ pub(super) fn two_cpus<S: Subject>(
 }
 
 /// Waits, on a CPU that does not run the guest, for what the guest does in bounded time.
-pub(super) fn wait_for(what: &str, mut done: impl FnMut() -> Verdict<bool>) -> Verdict {
-    // Long enough for a guest that is interpreted on a busy machine, and no clock is needed.
-    for _ in 0..100_000_000u64 {
+pub(super) fn wait_for<S: Subject>(what: &str, mut done: impl FnMut() -> Verdict<bool>) -> Verdict {
+    // Seconds, however fast the machine; no clock is needed.
+    for _ in 0..20_000_000 {
         if done()? {
             return Ok(());
         }
-        core::hint::spin_loop();
+        S::relax();
     }
     Err(Failure::new(format!("waited too long for {what}")).into())
 }
@@ -125,21 +125,20 @@ fn kick_during<S: Subject>(subject: &S) -> Verdict {
         },
         || {
             let result = (|| {
-                wait_for("the guest to start", || Ok(space.read(DATA)? != 0))?;
+                wait_for::<S>("the guest to start", || Ok(space.read(DATA)? != 0))?;
                 for round in 0..ROUNDS {
                     // Now and then long after the guest went on, mostly while it is about to.
                     if round % 8 == 0 {
                         let before = space.read(DATA)?;
-                        wait_for("the guest to go on", || {
+                        wait_for::<S>("the guest to go on", || {
                             Ok(space.read(DATA)?.wrapping_sub(before) > 100)
                         })?;
                     }
                     let before = runs.load(Ordering::SeqCst);
                     vcpu.kick();
-                    wait_for(
-                        "the kicked run to end",
-                        || Ok(runs.load(Ordering::SeqCst) != before),
-                    )?;
+                    wait_for::<S>("the kicked run to end", || {
+                        Ok(runs.load(Ordering::SeqCst) != before)
+                    })?;
                 }
                 Ok(())
             })();
@@ -180,7 +179,8 @@ fn kick_trapping<S: Subject>(subject: &S) -> Verdict {
             Ok(())
         },
         || {
-            let result = wait_for("the guest to run", || Ok(vcpu.state() == VCpuState::Running));
+            let result =
+                wait_for::<S>("the guest to run", || Ok(vcpu.state() == VCpuState::Running));
             done.store(true, Ordering::SeqCst);
             vcpu.kick();
             result
@@ -248,7 +248,7 @@ fn wake_race<S: Subject>(subject: &S) -> Verdict {
             while !done.load(Ordering::SeqCst) {
                 match vcpu.run()? {
                     Exit::Halt { .. } => {
-                        wait_for("the wake-up", || Ok(vcpu.state() != VCpuState::Blocked))?;
+                        wait_for::<S>("the wake-up", || Ok(vcpu.state() != VCpuState::Blocked))?;
                         halts.fetch_add(1, Ordering::SeqCst);
                     }
                     Exit::Nothing => {}
@@ -263,7 +263,9 @@ fn wake_race<S: Subject>(subject: &S) -> Verdict {
                 for _ in 0..ROUNDS {
                     let before = halts.load(Ordering::SeqCst);
                     vcpu.wake();
-                    wait_for("the guest to go on", || Ok(halts.load(Ordering::SeqCst) != before))?;
+                    wait_for::<S>("the guest to go on", || {
+                        Ok(halts.load(Ordering::SeqCst) != before)
+                    })?;
                 }
                 Ok(())
             })();
@@ -295,7 +297,7 @@ fn refused_while_running<S: Subject>(subject: &S) -> Verdict {
         },
         || {
             let result = (|| {
-                wait_for("the guest to start", || Ok(space.read(DATA)? != 0))?;
+                wait_for::<S>("the guest to start", || Ok(space.read(DATA)? != 0))?;
                 // Between two of its runs it may be ready for a moment.
                 let refused = |result: axvcpu::AxResult, what: &str| -> Verdict {
                     let running = AxError::BadState { found: VCpuState::Running };
@@ -356,7 +358,7 @@ fn inject_and_count<S: Subject>(subject: &S, body: impl FnOnce(&mut Guest)) -> V
             while !done.load(Ordering::SeqCst) {
                 match vcpu.run()? {
                     Exit::Halt { .. } => {
-                        wait_for("an interrupt", || Ok(vcpu.state() != VCpuState::Blocked))?
+                        wait_for::<S>("an interrupt", || Ok(vcpu.state() != VCpuState::Blocked))?
                     }
                     Exit::Nothing => {}
                     Exit::ExternalInterrupt { .. } => dispatch::<S>(),
@@ -373,13 +375,15 @@ fn inject_and_count<S: Subject>(subject: &S, body: impl FnOnce(&mut Guest)) -> V
                     for (index, vector) in (1..).zip([irq::SOFTWARE, irq::TIMER, irq::EXTERNAL]) {
                         vcpu.inject_interrupt(vector)?;
                         if !together {
-                            wait_for("one interrupt", || {
+                            wait_for::<S>("one interrupt", || {
                                 Ok(space.read(DATA + 8 * index)? >= round)
                             })?;
                         }
                     }
                     for index in 1..=3 {
-                        wait_for("all interrupts", || Ok(space.read(DATA + 8 * index)? >= round))?;
+                        wait_for::<S>("all interrupts", || {
+                            Ok(space.read(DATA + 8 * index)? >= round)
+                        })?;
                     }
                 }
                 Ok(())
@@ -442,7 +446,7 @@ fn ping_pong<S: Subject>(subject: &S) -> Verdict {
                         sent[own].fetch_add(1, Ordering::SeqCst);
                         other.inject_interrupt(irq::SOFTWARE)?;
                     }
-                    Exit::Halt { .. } => wait_for("the other's interrupt", || {
+                    Exit::Halt { .. } => wait_for::<S>("the other's interrupt", || {
                         ensure!(!stop.load(Ordering::SeqCst), "the other gave up");
                         Ok(vcpu.state() != VCpuState::Blocked)
                     })?,
