@@ -37,7 +37,7 @@ mod code {
 }
 
 /// The pieces every case is made of.
-struct Bench {
+struct Setup {
     cli: PathBuf,
     guest: guest::Guest,
     initrd: PathBuf,
@@ -53,30 +53,30 @@ pub(super) fn run(report: &mut Report, quick: bool) -> Result<()> {
         }
     };
     let initrd = initrd::build(&guest.busybox, "demo", None)?;
-    let bench = Bench { cli: cargo::build_cli()?, guest, initrd, work: work_folder("e2e")? };
+    let setup = Setup { cli: cargo::build_cli()?, guest, initrd, work: work_folder("e2e")? };
 
-    bench.case(report, "wrong options are refused with code 2", Bench::wrong_options);
-    bench.case(report, "the backends are listed", Bench::backends);
-    bench.case(report, "Debian boots and powers off", |bench| bench.powers_off(1));
+    setup.case(report, "wrong options are refused with code 2", Setup::wrong_options);
+    setup.case(report, "the backends are listed", Setup::backends);
+    setup.case(report, "Debian boots and powers off", |setup| setup.powers_off(1));
     if quick {
         return Ok(());
     }
-    bench.case(report, "Debian boots with 4 processors", |bench| bench.powers_off(4));
-    bench.case(report, "a reset of the guest has a code of its own", Bench::reboots);
-    bench.case(report, "a guest that panics is told from one that powers off", Bench::panics);
-    bench.case(report, "a shell takes piped input", Bench::shell);
-    bench.case(report, "damaged kernels hurt only themselves", Bench::damaged);
-    bench.case(report, "random bytes hurt only themselves", Bench::random);
-    bench.case(report, "two runs by instruction count are identical", Bench::deterministic);
-    bench.case(report, "a closed output ends the run", Bench::output_closes);
+    setup.case(report, "Debian boots with 4 processors", |setup| setup.powers_off(4));
+    setup.case(report, "a reset of the guest has a code of its own", Setup::reboots);
+    setup.case(report, "a guest that panics is told from one that powers off", Setup::panics);
+    setup.case(report, "a shell takes piped input", Setup::shell);
+    setup.case(report, "damaged kernels hurt only themselves", Setup::damaged);
+    setup.case(report, "random bytes hurt only themselves", Setup::random);
+    setup.case(report, "two runs by instruction count are identical", Setup::deterministic);
+    setup.case(report, "a closed output ends the run", Setup::output_closes);
     match proc::find("script") {
-        Some(_) => bench.case(report, "the terminal is left as it was", Bench::terminal),
+        Some(_) => setup.case(report, "the terminal is left as it was", Setup::terminal),
         None => report.skip("the terminal is left as it was", "the tool `script` is missing"),
     }
     Ok(())
 }
 
-impl Bench {
+impl Setup {
     fn case(&self, report: &mut Report, name: &str, case: impl FnOnce(&Self) -> Result<()>) {
         let step = Step::new(name);
         let result = case(self);
