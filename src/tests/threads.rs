@@ -173,7 +173,9 @@ fn with_guest(habit: Habit, f: impl FnOnce(&AxVCpu<Guest>, &Machine, &AtomicUsiz
     let runs = AtomicUsize::new(0);
     thread::scope(|scope| {
         let runner = scope.spawn(|| {
-            vcpu.bind().unwrap();
+            while vcpu.bind() == Err(AxError::ResourceBusy) {
+                thread::yield_now();
+            }
             while !machine.stop.load(Ordering::Relaxed) {
                 match vcpu.run() {
                     Ok(_) => {}
