@@ -320,3 +320,107 @@ fn code_is_remapped_under_way() {
         }
     }
 }
+
+/// Code that goes to another page by a branch, and by falling off its end: the other page is looked up anew.
+#[test]
+fn the_page_a_branch_leads_to_is_remapped() {
+    let probe = Probe::paged(SV39);
+    let tables = probe.tables();
+    let va = tables.free(0);
+    const FIRST: u64 = DATA + 0x8000;
+    // A loop around the end of a page. `a2` chooses the branch or the way straight on.
+    let mut a = Asm::new(va + 0xfe4);
+    let (top, away, back) = (a.label(), a.label(), a.label());
+    a.bind(top);
+    a.addi(T1, T1, -1);
+    a.bnez(A2, away);
+    a.bind(back);
+    a.bnez(T1, top);
+    a.ebreak();
+    a.ebreak();
+    a.addi(T3, T3, 1);
+    a.bnez(A2, back); // never: the last of its page
+    a.bind(away);
+    let code = a.finish().unwrap();
+    assert_eq!(code.len(), 0x1c);
+    probe.machine.write(FIRST + 0xfe4, &code);
+    for (page, each) in [(OLD, 1), (NEW, 2)] {
+        // addi t2, t2, each; back to `back`, or to the end.
+        let mut a = Asm::new(va + 0xfec);
+        let back = a.here_label();
+        a.zero(0x14);
+        a.addi(T2, T2, each);
+        let done = a.label();
+        a.beqz(A2, done);
+        a.j(back);
+        a.bind(done);
+        a.ebreak();
+        let code = a.finish().unwrap();
+        probe.machine.write(page, &code[0x14..]);
+    }
+    tables.map(&probe.machine, va, 0, FIRST, ALL);
+    let slot = tables.map(&probe.machine, va + 0x1000, 0, OLD, ALL);
+    probe.set(A1, va + 0x1000);
+    for fence in FENCES.repeat(2) {
+        for (page, each) in [(OLD, 1), (NEW, 2)] {
+            probe.machine.write_u64(slot, pte::new(page, ALL));
+            for (register, value) in [(T1, 50), (T2, 0), (A2, 1)] {
+                probe.set(register, value);
+            }
+            assert_eq!(probe.go(va + 0xfe4, How::S.fence(fence)).unwrap().cause, 3);
+            assert_eq!(probe.get(T2), 50 * each, "by a branch");
+            // Straight on, several times so that the way is known.
+            probe.set(A2, 0);
+            probe.set(T2, 0);
+            for _ in 0..3 {
+                assert_eq!(probe.go(va + 0xff8, How::S).unwrap().cause, 3);
+            }
+            assert_eq!(probe.get(T2), 3 * each, "straight on");
+        }
+        // And with a fence between two ways straight on.
+        for (page, each) in [(OLD, 1), (NEW, 2)] {
+            probe.machine.write_u64(slot, pte::new(page, ALL));
+            probe.set(T2, 0);
+            assert_eq!(probe.go(va + 0xff8, How::S.fence(fence)).unwrap().cause, 3);
+            assert_eq!(probe.get(T2), each);
+        }
+    }
+}
+
+/// A new address space takes effect with the instruction behind the write of `satp`.
+#[test]
+fn the_address_space_changes_under_the_code() {
+    let probe = Probe::paged(SV39);
+    let tables = probe.tables();
+    let va = tables.free(1);
+    let mut satps = vec![];
+    for (page, value) in [(OLD, 1), (NEW, 2)] {
+        let mut a = Asm::new(va);
+        a.csrw(csrs::SATP, T1);
+        a.li(A5, value);
+        a.csrw(csrs::SATP, T3);
+        a.ebreak();
+        probe.machine.write_code(page, a);
+        let space = crate::tables::Tables::new(SV39, tables.frame());
+        probe.machine.write_u64(
+            space.root + 8 * SV39.index(RAM, 2) as u64,
+            probe.machine.read_u64(tables.root + 8 * SV39.index(RAM, 2) as u64),
+        );
+        // Two tables of its own, found without the allocator of another address space.
+        let (middle, last) = (tables.frame(), tables.frame());
+        let index = |level| 8 * SV39.index(va, level) as u64;
+        probe.machine.write_u64(space.root + index(2), pte::new(middle, pte::V));
+        probe.machine.write_u64(middle + index(1), pte::new(last, pte::V));
+        probe.machine.write_u64(last + index(0), pte::new(page, ALL));
+        satps.push(space.satp() | (value as u64) << 44);
+    }
+    for round in 0..12 {
+        // From either of them to either of them; the report is made in the first again.
+        let (from, to) = (satps[round % 2], satps[round / 2 % 2]);
+        probe.satp.set(from);
+        probe.set(T1, to);
+        probe.set(T3, from);
+        assert_eq!(probe.go(va, How::S).unwrap().cause, 3);
+        assert_eq!(probe.get(A5), 1 + (round / 2 % 2) as u64, "round {round}");
+    }
+}

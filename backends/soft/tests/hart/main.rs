@@ -19,6 +19,7 @@ mod illegal;
 mod interrupts;
 mod memory;
 mod nested;
+mod pairs;
 mod permissions;
 mod repeatable;
 mod straddling;

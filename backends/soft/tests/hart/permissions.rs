@@ -1,10 +1,11 @@
 //! What a leaf of the guest's tables allows: every combination of its bits, of the access, of the privilege.
 
+use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::sstatus::{MXR, SUM};
 use axvcpu_riscv::paging::{SV39, SV48, SV57, page_size, pte};
 
 use crate::machine::Random;
-use crate::probe::{DATA, Ended, How, Kind, OPS, Op, Probe, Trap};
+use crate::probe::{CODE, DATA, Ended, How, Kind, OPS, Op, Probe, Trap};
 use crate::tables::Tables;
 
 /// A load, a store, and so on: one operation of each kind.
@@ -110,7 +111,7 @@ fn every_leaf_at_every_level() {
                                 let va = va + if name == "fetch" { 0x100 } else { 0x200 };
                                 let ok = allowed(flags, op(name).kind, how);
                                 let before = probe.machine.read_u64(TARGET + 0x200);
-                                probe.set(axvcpu_riscv::asm::A3, 1);
+                                probe.set(A3, 1);
                                 let ended = probe.access(name, va, how);
                                 check(&probe, ended, name, va, how, ok, &|| {
                                     format!("{flags:#x} at level {level} of {mode:?}")
@@ -149,6 +150,37 @@ fn privilege_takes_effect_without_a_fence() {
         let ok = allowed(flags(bits), op(name).kind, how);
         let ended = probe.access(name, va, how);
         check(&probe, ended, name, va, how, ok, &|| format!("{:#x}", flags(bits)));
+    }
+}
+
+/// A supervisor that switches SUM or MXR on and off around its accesses.
+#[test]
+fn permissions_change_under_way() {
+    let probe = Probe::paged(SV39);
+    let tables = probe.tables();
+    let user = tables.free(0);
+    let code = user + 0x1000;
+    let bits = pte::V | pte::A | pte::D;
+    tables.map(&probe.machine, user, 0, TARGET, bits | pte::R | pte::W | pte::U);
+    tables.map(&probe.machine, code, 0, TARGET, bits | pte::X);
+    probe.set(T1, SUM);
+    probe.set(T2, MXR);
+    probe.run(|a| a.nop(), How::S.fence(How::ALL));
+    for (bit, va) in [(T1, user), (T2, code)] {
+        probe.set(A1, va);
+        for _ in 0..3 {
+            let switched = |a: &mut Asm| {
+                a.csrrs(ZERO, csrs::SSTATUS, bit);
+                a.ld(A5, 0, A1);
+                a.lr_d(A5, A1, Order::Relaxed);
+                a.csrrc(ZERO, csrs::SSTATUS, bit);
+                a.ld(A5, 0, A1);
+            };
+            let trap = probe.execute(switched, How::S).unwrap();
+            assert_eq!((trap.cause, trap.value, trap.pc), (13, va, CODE + 16));
+            let before = probe.execute(|a| a.ld(A5, 0, A1), How::S).unwrap();
+            assert_eq!((before.cause, before.pc), (13, CODE));
+        }
     }
 }
 

@@ -318,3 +318,92 @@ fn a_half_is_exchanged() {
         assert_eq!(probe.go(at, How::S.fence(How::INSTRUCTIONS)).unwrap().cause, 3);
     }
 }
+
+/// The same two halves in two places, a loop each: what comes before differs.
+#[test]
+fn twins() {
+    let probe = Probe::paged(SV39);
+    let tables = probe.tables();
+    let places = [1, 2].map(|each| {
+        let va = tables.free(1) + 0x10_0000 * each as u64;
+        let page = DATA + 0x10_0000 + 0x2000 * each as u64;
+        tables.map(&probe.machine, va, 0, page, ALL);
+        tables.map(&probe.machine, va + 0x1000, 0, page + 0x1000, ALL);
+        let mut a = Asm::new(va + 0xff6);
+        let top = a.here_label();
+        a.addi(T1, T1, -1);
+        a.addi(A5, A5, each);
+        a.bnez(T1, top);
+        a.addi(A5, A5, 100 * each);
+        a.ebreak();
+        probe.machine.write_code(page + 0xff6, a);
+        (va + 0xff6, each as u64)
+    });
+    for (va, each) in places.repeat(4) {
+        probe.set(T1, 20);
+        probe.set(A5, 0);
+        assert_eq!(probe.go(va, How::S).unwrap().cause, 3);
+        assert_eq!(probe.get(A5), 120 * each);
+    }
+}
+
+/// Many of them in a row, more than are kept, each reached from the instruction before.
+#[test]
+fn many_and_each_reached_from_the_one_before() {
+    let probe = Probe::paged(SV39);
+    let tables = probe.tables();
+    let va = tables.free(1);
+    const COUNT: u64 = 150;
+    let page = |i: u64| DATA + 0x2_0000 + 0x1000 * i;
+    let mut slots = vec![];
+    for i in 0..=COUNT {
+        slots.push(tables.map(&probe.machine, va + 0x1000 * i, 0, page(i), ALL));
+        let at = |i: u64| va + 0x1000 * i + 0xffa;
+        let mut a = Asm::new(at(i));
+        a.c_addi(T1, 1);
+        a.c_nop();
+        a.addi(A5, A5, i as i32 + 1);
+        let code = a.finish().unwrap();
+        probe.machine.write(page(i) + 0xffa, &code[..6]);
+        if i < COUNT {
+            probe.machine.write(page(i + 1), &code[6..]);
+            // From the second half's page to the end of that page.
+            let mut a = Asm::new(va + 0x1000 * (i + 1) + 2);
+            let next = a.label();
+            a.jal(ZERO, next);
+            a.zero(0xffa - 6);
+            a.bind(next);
+            let code = a.finish().unwrap();
+            probe.machine.write(page(i + 1) + 2, &code[..4]);
+        }
+    }
+    // The last one ends it.
+    probe.machine.write(page(COUNT) + 2, &[0x02, 0x90]);
+    let expected: u64 = (1..=COUNT).sum();
+    let run = |fence| {
+        probe.set(A5, 0);
+        probe.set(T1, 0);
+        assert_eq!(probe.go(va + 0xffa, How::S.fence(fence)).unwrap().cause, 3);
+        assert_eq!(probe.get(T1), COUNT);
+        probe.get(A5)
+    };
+    for fence in [0, 0, How::INSTRUCTIONS, 0, How::ALL, 0] {
+        assert_eq!(run(fence), expected);
+    }
+    // One second half exchanged for another, without a word to the page before.
+    let other = DATA + 0x1_0000;
+    probe.machine.write(other, &probe.machine.read(page(70), 0x1000));
+    let first = probe.machine.read(page(70), 2);
+    probe.machine.write(other, &[first[0] ^ 0x40, first[1]]);
+    let mut sums = vec![];
+    for target in [other, page(70), other, page(70)] {
+        probe.machine.write_u64(slots[70], pte::new(target, ALL));
+        probe.set(A1, va + 0x1000 * 70 + 0x123);
+        let sum = run(How::ADDRESS);
+        assert_eq!(run(0), sum);
+        sums.push(sum);
+    }
+    assert_eq!(sums[1], expected);
+    assert_eq!(sums[0] as i64 - expected as i64, if first[0] & 0x40 == 0 { 4 } else { -4 });
+    assert_eq!(sums[..2], sums[2..]);
+}

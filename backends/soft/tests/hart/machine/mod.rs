@@ -194,7 +194,7 @@ impl Drop for Machine {
 
 /// Runs `vcpu` until something concerns the hypervisor.
 pub fn exit(vcpu: &VCpu) -> AxVCpuExitReason {
-    for _ in 0..100_000 {
+    for _ in 0..5_000 {
         match vcpu.run().unwrap() {
             AxVCpuExitReason::Nothing => {}
             exit => return exit,
