@@ -55,7 +55,7 @@ struct Arguments {
     /// Cases for the supervisor instead of programs, 1000 to a seed, run by an emulated machine
     #[arg(long, conflicts_with = "paging")]
     supervisor: bool,
-    /// How to call QEMU [default: qemu-riscv64, or qemu-system-riscv64 for --supervisor]
+    /// How to call QEMU 10; older ones get some instructions wrong (7.2: `ctzw`) [default: qemu-riscv64, or qemu-system-riscv64 for --supervisor]
     #[arg(long, value_name = "CMD")]
     qemu: Option<String>,
     /// Print the program of --seed, and run nothing
