@@ -85,22 +85,28 @@ fn write_protected<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn execute_protected<S: Subject>(subject: &S) -> Verdict {
+    // Within the reach of a direct call: whatever links code to code must let go of it, too.
+    const NEAR: u64 = CODE + 0x8_0000;
     let mut bench = Bench::boot(subject, |g| {
-        g.li(S0, WINDOW as i64);
         let again = g.here_label();
-        g.jalr(RA, 0, S0);
+        g.li(S3, 300);
+        let inner = g.here_label();
+        let distance = (NEAR - g.here()) as i64;
+        g.word(lookup("jal").and_then(|jal| jal.encode(&[1, distance])).unwrap_or(0));
+        g.addi(S3, S3, -1);
+        g.bnez(S3, inner);
         g.mark(1);
         g.j(again);
     })?;
-    bench.space.add(WINDOW, 1, Some(Perms::RX))?;
-    bench.space.write(WINDOW, 0x8082)?; // ret
+    bench.space.add(NEAR, 1, Some(Perms::RX))?;
+    bench.space.write(NEAR, 0x8082)?; // ret
     for _ in 0..3 {
         bench.hart().mark(1)?;
         bench.hart().mark(1)?;
-        bench.space.protect(WINDOW, Perms::R)?;
+        bench.space.protect(NEAR, Perms::R)?;
         bench.vcpu().request_fence(Fence::STAGE2_TLB);
-        bench.hart().nested_fault(WINDOW, AccessKind::Execute)?;
-        bench.space.protect(WINDOW, Perms::RX)?;
+        bench.hart().nested_fault(NEAR, AccessKind::Execute)?;
+        bench.space.protect(NEAR, Perms::RX)?;
         bench.vcpu().request_fence(Fence::STAGE2_TLB);
     }
     Ok(())
