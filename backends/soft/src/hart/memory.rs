@@ -4,6 +4,7 @@
 use axvcpu::{AccessWidth, AxError, AxResult, AxVCpuExitReason};
 
 use super::Hart;
+use crate::clock::Clock;
 use crate::exec::R;
 use crate::mmu::{Access, Fault, Privilege};
 use crate::ram::{AtomicWidth, HostAddr, Width};
@@ -231,6 +232,9 @@ impl Hart {
         }
         self.pc = next;
         self.retired += 1;
+        if let Clock::Instructions(clock) = &self.clock {
+            clock.advance_by_ns(1);
+        }
     }
 
     /// Forgets the access of the last exit: the instruction runs again.

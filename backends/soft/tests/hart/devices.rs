@@ -212,3 +212,44 @@ fn floating_point_becomes_dirty() {
         assert_eq!(fs(probe.access(name, DATA, How::S)), 1, "{name}");
     }
 }
+
+/// An interrupt that comes while the hypervisor is asked is taken behind the access, or before the access that is
+/// tried again.
+#[test]
+fn interrupts_meanwhile() {
+    let (probe, va) = with_device();
+    probe.run(|a| a.csrrwi(ZERO, csrs::SIE, 2), How::S);
+    let open = How::S.status(1 << 5);
+    for op in plain() {
+        let pc = probe.stub(op.name, open);
+        let length = if op.name.starts_with("c.") { 2 } else { 4 };
+        for again in [false, true] {
+            assert_eq!(probe.access(op.name, va, open), Err(asked(op, DEVICE)));
+            let instructions = probe.machine.instructions();
+            probe.machine.vcpu.inject_interrupt(1).unwrap();
+            let behind = if again {
+                probe.machine.vcpu.retry().unwrap();
+                0
+            } else {
+                if op.kind == Kind::Load {
+                    probe.machine.vcpu.set_return_value(ANSWER).unwrap();
+                    let bytes = &ANSWER.to_le_bytes()[..op.bytes as usize];
+                    assert_eq!(result(&probe, op.name), loaded(op.name, bytes));
+                    assert_eq!(probe.machine.instructions(), instructions + 1);
+                }
+                length
+            };
+            let trap = probe.resume().unwrap();
+            assert_eq!((trap.cause, trap.pc), (1 << 63 | 1, pc + behind), "{} {again}", op.name);
+            probe.run(|a| a.csrw(csrs::SIP, ZERO), How::S);
+        }
+    }
+    // The same for a page of the second stage that is missing.
+    let exit = probe.access("amoadd.d", va, open);
+    assert!(matches!(exit, Err(AxVCpuExitReason::NestedPageFault { .. })));
+    probe.machine.vcpu.inject_interrupt(1).unwrap();
+    let trap = probe.resume().unwrap();
+    assert_eq!((trap.cause, trap.pc), (1 << 63 | 1, probe.stub("amoadd.d", open)));
+    // What was asked is no longer open.
+    assert_eq!(probe.machine.vcpu.fail_access(), Err(AxError::NotAsked));
+}

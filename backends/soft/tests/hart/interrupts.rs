@@ -317,7 +317,7 @@ fn from_another_thread() {
             machine.until(77);
             let latency = kicker.join().unwrap().elapsed();
             assert_eq!(machine.x(11), INTERRUPT | vector as u64);
-            assert!(latency < Duration::from_secs(2), "{latency:?}");
+            assert!(latency < Duration::from_secs(5), "{latency:?}");
             let kicker = scope.spawn(move || {
                 while vcpu.state() != VCpuState::Running {
                     std::thread::yield_now();

@@ -154,7 +154,10 @@ fn interruptions_leave_no_trace() {
     let by_instructions = finish(&Machine::new(pure_guest()));
     assert_eq!((&by_instructions.0, &by_instructions.1), (&undisturbed.0, &undisturbed.1));
     let mut interrupted = 0;
-    for seed in 1..5 {
+    for seed in 1..50 {
+        if interrupted > 20 {
+            break;
+        }
         let machine = Machine::with_clock(pure_guest(), Clock::Host(|| 0));
         let over = AtomicBool::new(false);
         let result = std::thread::scope(|scope| {
@@ -177,7 +180,7 @@ fn interruptions_leave_no_trace() {
         assert_eq!((&result.0, &result.1), (&undisturbed.0, &undisturbed.1), "seed {seed}");
         interrupted += result.2;
     }
-    assert!(interrupted > 4, "hardly interrupted at all: {interrupted}");
+    assert!(interrupted > 20, "hardly interrupted at all: {interrupted}");
 }
 
 /// Kicks of the instruction clock's run shift where it comes back, but neither its time nor its result.
