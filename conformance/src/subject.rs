@@ -24,10 +24,12 @@ pub trait Subject {
     /// Lets `ns` nanoseconds of guest time pass; called while no vCPU runs.
     fn sleep(&self, ns: u64);
 
-    /// Called again and again while the suite waits for another physical CPU; a host whose physical CPUs are
-    /// threads lets another one run.
-    fn relax() {
+    /// Whether to look once more for something that another physical CPU is about to do, after this many looks
+    /// in vain. It takes that CPU microseconds, and a second if it is slow or interrupted. A host whose physical
+    /// CPUs are threads lets another one run meanwhile.
+    fn look_again(looks: u64) -> bool {
         core::hint::spin_loop();
+        looks < 100_000_000
     }
 
     /// The format of the stage-2 tables the backend is given.

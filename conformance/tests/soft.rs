@@ -100,8 +100,9 @@ impl Subject for Soft {
             Self::InstructionClock(clock) => clock.advance_to_ns(clock.now_ns() + ns),
         }
     }
-    fn relax() {
+    fn look_again(looks: u64) -> bool {
         thread::yield_now();
+        looks < 5_000_000
     }
     fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
         thread::scope(|scope| {

@@ -1,6 +1,5 @@
 //! Kicks, wake-ups and interrupts from elsewhere, before, during and after a run.
 
-use alloc::format;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axvcpu::{AxError, VCpuState};
@@ -11,7 +10,7 @@ use super::NamedCase;
 use super::bench::{Bench, Exit, dispatch};
 use super::guest::*;
 use crate::Subject;
-use crate::report::{Failure, Stop, Verdict, ensure, ensure_eq, fail};
+use crate::report::{Stop, Verdict, ensure, ensure_eq, fail};
 
 const ROUNDS: u64 = 200;
 
@@ -51,14 +50,14 @@ pub(super) fn two_cpus<S: Subject>(
 
 /// Waits, on a CPU that does not run the guest, for what the guest does in bounded time.
 pub(super) fn wait_for<S: Subject>(what: &str, mut done: impl FnMut() -> Verdict<bool>) -> Verdict {
-    // Seconds, however fast the machine; no clock is needed.
-    for _ in 0..20_000_000 {
-        if done()? {
-            return Ok(());
+    let mut looks = 0;
+    while !done()? {
+        looks += 1;
+        if !S::look_again(looks) {
+            fail!("waited too long for {what}");
         }
-        S::relax();
     }
-    Err(Failure::new(format!("waited too long for {what}")).into())
+    Ok(())
 }
 
 fn counting<S: Subject>(subject: &S) -> Verdict<Bench<S>> {
