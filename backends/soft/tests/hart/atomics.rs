@@ -276,6 +276,36 @@ fn a_store_from_outside_ends_the_reservation() {
     }
 }
 
+/// A reset forgets the reservation.
+#[test]
+fn reservations_and_reset() {
+    let mut a = Asm::new(RAM);
+    let second = a.label();
+    a.li(A1, DATA as i64);
+    a.amoadd_d(T1, ZERO, A1, Order::Relaxed);
+    a.ld(T1, 8, A1);
+    a.bnez(T1, second);
+    a.lr_d(T2, A1, Order::Relaxed);
+    done(&mut a);
+    a.bind(second);
+    a.sc_d(A0, A1, A1, Order::Relaxed);
+    done(&mut a);
+    let machine = Machine::new(a);
+    for reset in [false, true] {
+        machine.write_u64(DATA + 8, 0);
+        machine.vcpu.reset().unwrap();
+        machine.until(77);
+        machine.write_u64(DATA + 8, 1);
+        if reset {
+            machine.vcpu.reset().unwrap();
+        } else {
+            machine.vcpu.set_entry(GuestPhysAddr::new(RAM)).unwrap();
+        }
+        machine.until(77);
+        assert_eq!(machine.x(10), u64::from(reset));
+    }
+}
+
 /// `lr` of a page that cannot be written is fine, `sc` to it is not.
 #[test]
 fn reservations_and_permissions() {

@@ -22,6 +22,7 @@ mod nested;
 mod pairs;
 mod permissions;
 mod repeatable;
+mod shootdown;
 mod straddling;
 mod time;
 mod traps;

@@ -7,7 +7,7 @@ use axvcpu::AxVCpuExitReason;
 use axvcpu_riscv::asm::*;
 use axvcpu_soft::Clock;
 
-use crate::machine::{DEVICE, Machine, RAM, Random};
+use crate::machine::{AtTheEnd, DEVICE, Machine, RAM, Random};
 use crate::probe::DATA;
 
 /// A guest with a timer interrupt every 20 µs, in the midst of arithmetic, atomics, device accesses and waiting.
@@ -173,9 +173,8 @@ fn interruptions_leave_no_trace() {
                     }
                 }
             });
-            let result = finish(&machine);
-            over.store(true, Ordering::Relaxed);
-            result
+            let _over = AtTheEnd(&over);
+            finish(&machine)
         });
         assert_eq!((&result.0, &result.1), (&undisturbed.0, &undisturbed.1), "seed {seed}");
         interrupted += result.2;

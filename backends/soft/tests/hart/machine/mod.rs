@@ -4,7 +4,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use axvcpu::*;
 use axvcpu_riscv::asm::Asm;
@@ -201,6 +201,15 @@ pub fn exit(vcpu: &VCpu) -> AxVCpuExitReason {
         }
     }
     panic!("the guest never comes back");
+}
+
+/// Raises a flag when it goes away, in a panic too, so that other threads do not wait for ever.
+pub struct AtTheEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Numbers that look random and are the same in every run (xorshift64*).
