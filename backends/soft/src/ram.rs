@@ -6,6 +6,11 @@
 //! widths as well. The language leaves that open; all hosts there are do the natural thing.)
 #![allow(unsafe_code)] // the one place that turns translated addresses into memory accesses
 
+#[cfg(not(target_endian = "little"))]
+compile_error!(
+    "guest memory is little-endian and is accessed with the host's own loads and stores"
+);
+
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The host address of guest memory: the result of a completed two-stage translation.

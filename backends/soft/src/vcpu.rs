@@ -9,7 +9,7 @@ use axvcpu::{
     GuestPhysAddr, HostPhysAddr, Requests, VCpuId, VmId,
 };
 use axvcpu_riscv::csr::irq;
-use axvcpu_riscv::paging::{Mode, SV39X4};
+use axvcpu_riscv::paging::{Mode, SV39X4, SV48X4, SV57X4};
 
 use crate::clock::{Clock, NS_PER_TICK};
 use crate::exec::{R, SLICE, run_slice};
@@ -147,7 +147,8 @@ impl<H: AxVCpuHal> AxArchVCpu for SoftVCpu<H> {
     type SetupConfig = ();
 
     fn new(_vm_id: VmId, _vcpu_id: VCpuId, config: SoftConfig) -> AxResult<Self> {
-        if !config.stage2.gstage {
+        // The fields are public: only the three modes there are have tables that the walk stays within.
+        if ![SV39X4, SV48X4, SV57X4].contains(&config.stage2) {
             return Err(AxError::InvalidInput);
         }
         Ok(Self {

@@ -25,6 +25,9 @@ const ARENA: usize = 512 * 1024;
 const RAW: usize = 1024 * 1024;
 const HASH: usize = 32 * 1024;
 const NONE: u32 = u32::MAX;
+/// Blocks looked at in search of one. A guest that overwrites the same instruction again and again leaves an old
+/// block each time; it must not make every search longer.
+const MAX_SEARCH: usize = 64;
 /// Places for instructions that straddle two pages.
 const STRADDLERS: usize = 64;
 /// Ops such an instruction takes: itself, perhaps the op that goes on behind it, and the exits.
@@ -110,10 +113,12 @@ impl BlockCache {
         (key ^ key >> 15) as usize % HASH
     }
 
-    /// The block at `at` whose instructions are what memory holds in this epoch.
+    /// The block at `at` whose instructions are what memory holds in this epoch. Of very many old ones only the
+    /// youngest are looked at.
     pub(crate) fn find(&mut self, at: HostAddr, epoch: u64) -> Option<Cursor> {
         let mut index = self.heads[Self::chain(at)];
-        while let Some(block) = self.blocks.get_mut(index as usize) {
+        for _ in 0..MAX_SEARCH {
+            let Some(block) = self.blocks.get_mut(index as usize) else { break };
             if block.at == at {
                 if block.epoch == epoch {
                     return Some(block.first);
@@ -193,5 +198,37 @@ impl BlockCache {
             });
             first
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn old_blocks_do_not_make_searches_longer() {
+        static MEMORY: AtomicU64 = AtomicU64::new(0);
+        // SAFETY: eight bytes of memory that stays.
+        let at = unsafe { HostAddr::new(MEMORY.as_ptr() as u64) };
+        let mut cache = BlockCache::new();
+        let versions = MAX_SEARCH as u64 + 1;
+        // An instruction in its many versions, a block each; the zeros behind it are none, and end the block.
+        for version in 0..versions {
+            MEMORY.store(version << 7 | 1, Ordering::Relaxed);
+            assert!(cache.find(at, version).is_none());
+            let mut draft = Draft::new();
+            crate::exec::decode::block(at, &mut draft);
+            cache.insert(at, version, &draft);
+        }
+        let mut epoch = versions;
+        let mut found = |version: u64| {
+            MEMORY.store(version << 7 | 1, Ordering::Relaxed);
+            epoch += 1;
+            cache.find(at, epoch).is_some()
+        };
+        assert!(found(versions - 1), "the youngest");
+        assert!(found(1), "the oldest that is looked at");
+        assert!(!found(0));
     }
 }

@@ -22,7 +22,8 @@ pub(super) struct Decoded {
     pub(super) ends: bool,
 }
 
-/// Decodes the block at `at`, up to the end of its page.
+/// Decodes the block at `at`, up to the end of its page. It has no instruction at all if already the first one
+/// straddles.
 pub(super) fn block(at: HostAddr, draft: &mut Draft) {
     draft.clear();
     let start = at.as_u64() & 0xfff;
@@ -32,7 +33,7 @@ pub(super) fn block(at: HostAddr, draft: &mut Draft) {
         let bits = if low & 3 != 3 {
             u32::from(low)
         } else if offset == 0xffe {
-            break; // straddles: a block of its own, unless it is the first, which is not asked for here
+            break; // straddles: a block of its own
         } else {
             u32::from(low) | u32::from(u16::load(at.within_page(offset + 2))) << 16
         };

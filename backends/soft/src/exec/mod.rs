@@ -124,8 +124,8 @@ pub(crate) fn run_slice(h: &mut Hart) -> Option<AxVCpuExitReason> {
 /// Remembers that the block at `from` leads to `target` at `pc`. Only within a page: another page's translation
 /// may change without a word to this block.
 fn link(exits: &Exits, epoch: u64, from: u64, taken: bool, pc: u64, target: Cursor) {
-    let straddles = from & 0xfff == 0xffe && exits.len != 2;
-    if (from ^ pc) >> 12 == 0 && !straddles && pc & 0xfff != 0xffe {
+    let may_straddle = |va: u64| va & 0xfff == 0xffe;
+    if (from ^ pc) >> 12 == 0 && !may_straddle(from) && !may_straddle(pc) {
         (if taken { &exits.taken } else { &exits.fall }).set(epoch, target);
     }
 }
@@ -140,17 +140,23 @@ fn find_block(h: &mut Hart) -> Result<Cursor, (Fault, u64)> {
     }
     let block = match h.blocks.find(at, h.epoch) {
         Some(block) => block,
-        None => decode_block(h, at),
+        None => match decode_block(h, at) {
+            Some(block) => block,
+            // Another vCPU has made it a straddler since it was looked at.
+            None => return find_straddler(h, pc),
+        },
     };
     h.fetch.insert_jump(pc, h.user, block);
     Ok(block)
 }
 
-fn decode_block(h: &mut Hart, at: HostAddr) -> Cursor {
+/// `None` when not even the first instruction is in the page as a whole: a block without instructions would
+/// use up nothing of the slice.
+fn decode_block(h: &mut Hart, at: HostAddr) -> Option<Cursor> {
     make_room(h);
     let mut draft = Draft::new();
     decode::block(at, &mut draft);
-    h.blocks.insert(at, h.epoch, &draft)
+    (draft.count != 0).then(|| h.blocks.insert(at, h.epoch, &draft))
 }
 
 fn make_room(h: &mut Hart) {

@@ -86,7 +86,8 @@ impl Hart {
             // Within a page: cut the value out of the one or two aligned words that hold it.
             let addr = self.locate_byte(va, Access::Load)?;
             let word = |at: u64| u128::from(u64::load(addr.within_page(at & !7)));
-            let both = word(va) | (word(last) << (64 * u32::from((va ^ last) & !7 != 0)));
+            // One word is read once: two reads of it could see two values.
+            let both = word(va) | if (va ^ last) & !7 != 0 { word(last) << 64 } else { 0 };
             let bits = 8 * W::BYTES as u32;
             return Ok((both >> (8 * (va & 7))) as u64 & (u64::MAX >> (64 - bits)));
         }

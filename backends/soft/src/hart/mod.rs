@@ -167,6 +167,7 @@ impl Hart {
     pub(crate) fn flush_stage2(&mut self) {
         self.flush_guest_tlb();
         self.flush_instructions();
+        self.patch = None; // it points into a block
         self.blocks.clear();
         self.reservation = None;
     }

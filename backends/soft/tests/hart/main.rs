@@ -21,6 +21,7 @@ mod memory;
 mod nested;
 mod pairs;
 mod permissions;
+mod races;
 mod repeatable;
 mod shootdown;
 mod straddling;

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axvcpu::{AccessKind, AccessWidth, AxError, AxVCpuExitReason, Fence, GuestPhysAddr};
+use axvcpu::{AccessKind, AccessWidth, AxError, AxVCpu, AxVCpuExitReason, Fence, GuestPhysAddr};
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::paging::{Mode, SV39, SV39X4, SV48, SV48X4, SV57, SV57X4, pte};
 use axvcpu_riscv::stage2::Perms;
-use axvcpu_soft::{Clock, VirtualClock};
+use axvcpu_soft::{Clock, SoftConfig, SoftVCpu, VirtualClock};
 
-use crate::machine::{DEVICE, Machine, RAM};
+use crate::machine::{DEVICE, Machine, RAM, TestHal};
 use crate::permissions::op;
 use crate::probe::{CODE, DATA, Ended, How, Kind, OPS, Probe, server};
 use crate::tables::ALL;
@@ -287,6 +287,19 @@ fn no_paging_in_the_guest() {
     let end = RAM + crate::machine::SIZE as u64;
     assert_eq!(probe.access("ld", end - 8, How::S).unwrap().cause, 3);
     assert_eq!(probe.access("ld", end, How::S), refused("ld", end));
+}
+
+/// Formats that do not exist are refused before anything follows a table of theirs.
+#[test]
+fn second_stage_formats_that_do_not_exist() {
+    let make = |stage2| {
+        let clock = Clock::Instructions(VirtualClock::new());
+        AxVCpu::<SoftVCpu<TestHal>>::new(0, 0, 0, None, SoftConfig { clock, stage2 }).err()
+    };
+    for mode in [SV39, Mode { levels: 9, ..SV57X4 }, Mode { bits: 64, ..SV39X4 }] {
+        assert_eq!(make(mode), Some(AxError::InvalidInput), "{mode:?}");
+    }
+    assert_eq!(make(SV57X4), None);
 }
 
 /// A vCPU's second-stage format decides about the width of guest physical addresses.
