@@ -6,6 +6,7 @@
 
 use core::any::TypeId;
 use core::ptr;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::{AxArchVCpu, AxVCpu, AxVCpuHal, VCpuId, VmId};
 
@@ -33,6 +34,7 @@ pub(crate) fn scope<A: AxArchVCpu, R>(vcpu: &AxVCpu<A>, f: impl FnOnce() -> R) -
         #[inline]
         fn drop(&mut self) {
             H::store_current(self.0);
+            compiler_fence(Ordering::SeqCst);
         }
     }
 
@@ -42,6 +44,9 @@ pub(crate) fn scope<A: AxArchVCpu, R>(vcpu: &AxVCpu<A>, f: impl FnOnce() -> R) -
         vcpu: ptr::from_ref(vcpu).cast(),
     };
     let _restore = Restore::<A::Hal>(A::Hal::load_current(), core::marker::PhantomData);
+    // Interrupt handlers of this CPU follow the word: the record is complete before it is stored, and stays so
+    // until the word is restored.
+    compiler_fence(Ordering::Release);
     A::Hal::store_current(ptr::from_mut(&mut record).cast());
     f()
 }

@@ -458,9 +458,13 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         result
     }
 
-    /// Runs `f` on the backend itself: for what only this backend can do. Same states as
+    /// Runs `f` on the backend itself: for what only this backend can tell. Same states as
     /// [`set_gpr`](Self::set_gpr).
-    pub fn with_arch<R>(&self, f: impl FnOnce(&mut A) -> R) -> AxResult<R> {
+    ///
+    /// It gets no `&mut`: that would let a caller swap the backend for another and keep it, stage-2 root
+    /// included, for longer than [`setup`](Self::setup) was promised, or change its state without a word to this
+    /// vCPU.
+    pub fn with_arch<R>(&self, f: impl FnOnce(&A) -> R) -> AxResult<R> {
         self.at_rest(ANYWAY, |arch| Ok(f(arch)))
     }
 
@@ -551,7 +555,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// [`fence_outstanding`](Self::fence_outstanding) tells when it is not. Does not end the wait of a blocked
     /// vCPU.
     pub fn request_fence(&self, fence: Fence) {
-        self.post(fence.bits());
+        // `Fence` values can be made with bits that are not fences.
+        self.post((fence & Fence::all()).bits());
     }
 
     /// Whether the vCPU may still be executing guest instructions with what a

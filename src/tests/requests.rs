@@ -351,6 +351,17 @@ fn reset_forgets_interrupts_and_repeats_lines() {
 }
 
 #[test]
+fn a_fence_that_is_none_changes_nothing() {
+    for state in VCpuState::ALL {
+        let (vcpu, probe) = ready();
+        vcpu.request_fence(Fence::from_bits_retain(state as u32 | 1 << 3 | 1 << 4 | 1 << 8));
+        assert_eq!(vcpu.state(), Ready);
+        assert_eq!(vcpu.run(), NOTHING);
+        assert_eq!(probe.calls(), [Call::Run], "not even a kick");
+    }
+}
+
+#[test]
 fn using_the_backend_twice_at_once_is_refused() {
     let (vcpu, probe) = ready();
     let busy = Err(AxError::ResourceBusy);
