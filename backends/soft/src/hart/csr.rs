@@ -45,7 +45,14 @@ const SATP_ASID: u64 = 0xffff << 44;
 
 impl Csrs {
     pub(crate) fn reset() -> Self {
-        Self { sstatus: sstatus::UXL_64, stimecmp: u64::MAX, ..Self::default() }
+        Self {
+            sstatus: sstatus::UXL_64,
+            // The manual leaves it open. Firmware shows users the counters before it starts a kernel, and Linux
+            // relies on that: it gives its users a clock that reads `time`.
+            scounteren: SCOUNTEREN_WRITABLE,
+            stimecmp: u64::MAX,
+            ..Self::default()
+        }
     }
 
     /// Makes one interrupt pending or not pending.

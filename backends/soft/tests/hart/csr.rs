@@ -222,6 +222,16 @@ fn dirty_floating_point() {
     assert_eq!(status & FS, FS);
 }
 
+/// A kernel need not write `scounteren` for its users to read the counters.
+#[test]
+fn counters_for_users_from_the_start() {
+    for number in [csrs::CYCLE, csrs::TIME, csrs::INSTRET] {
+        let probe = Probe::paged(SV39);
+        let trap = probe.execute(|a| a.csrr(A5, number), How::U).unwrap();
+        assert_eq!(trap.cause, 3, "{number:#x}: not the breakpoint behind it");
+    }
+}
+
 /// Users see the counters that `scounteren` shows them.
 #[test]
 fn counters_for_users() {
