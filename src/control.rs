@@ -94,7 +94,8 @@ pub(crate) const BOUND: u32 = 1 << 4;
 pub(crate) const UNANSWERED: u32 = 1 << 5;
 /// The last exit was a hypercall, whose result may be given.
 pub(crate) const ANSWERABLE: u32 = 1 << 6;
-/// Pending vectors are left over that the backend had no room for.
+/// Pending vectors are left over that the backend had no room for. Their requests were taken: this is what
+/// remembers them.
 pub(crate) const DEFERRED: u32 = 1 << 7;
 /// Stop running and go back to the caller.
 pub(crate) const KICK: u32 = 1 << 8;

@@ -58,7 +58,9 @@ pub enum AccessKind {
 /// Exits marked *asks* must be answered with [`set_return_value`](crate::AxVCpu::set_return_value) before
 /// the vCPU runs again; the backend writes the answer to the right register, with the width and extension
 /// the guest's instruction demands. An exit that is not marked has already been completed: the next run
-/// goes on behind the instruction that caused it.
+/// goes on behind the instruction that caused it. The exits that stand for a call ([`Hypercall`](Self::Hypercall),
+/// [`CpuUp`](Self::CpuUp), [`CpuDown`](Self::CpuDown), [`SystemDown`](Self::SystemDown),
+/// [`SystemReset`](Self::SystemReset), [`SendIpi`](Self::SendIpi)) may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AxVCpuExitReason {
@@ -180,6 +182,20 @@ impl AxVCpuExitReason {
     #[inline]
     pub const fn asks(&self) -> bool {
         matches!(self, Self::MmioRead { .. } | Self::IoRead { .. } | Self::SysRegRead { .. })
+    }
+
+    /// Whether the guest has called, so that a result may be given.
+    #[inline]
+    pub(crate) const fn is_call(&self) -> bool {
+        matches!(
+            self,
+            Self::Hypercall { .. }
+                | Self::CpuUp { .. }
+                | Self::CpuDown { .. }
+                | Self::SystemDown
+                | Self::SystemReset
+                | Self::SendIpi { .. }
+        )
     }
 }
 

@@ -269,8 +269,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         }
         let (state, set) = match &result {
             Ok(AxVCpuExitReason::Halt { .. }) if !owner.deferred => (VCpuState::Blocked, 0),
-            Ok(AxVCpuExitReason::Hypercall { .. }) => (VCpuState::Ready, ANSWERABLE),
             Ok(exit) if exit.asks() => (VCpuState::Ready, UNANSWERED),
+            Ok(exit) if exit.is_call() => (VCpuState::Ready, ANSWERABLE),
             _ => (VCpuState::Ready, 0),
         };
         let set = if owner.deferred { set | DEFERRED } else { set };
@@ -331,7 +331,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
                 let vector = 64 * index + bit;
                 match claim.inject_interrupt(vector) {
                     Err(AxError::ResourceBusy) => {
-                        // Room comes with the guest's progress, so these wait for the entry after the next.
+                        // Room comes with the guest's progress, so these wait for the entry after this one.
                         word.fetch_or(vectors, Ordering::AcqRel);
                         owner.deferred = true;
                         break;

@@ -89,6 +89,24 @@ fn a_hypercall_may_be_answered_once_or_not_at_all() {
 }
 
 #[test]
+fn calls_the_backend_understood_may_be_answered_too() {
+    for exit in [
+        Exit::CpuUp { target_cpu: 1, entry_point: ENTRY, arg: 2 },
+        Exit::CpuDown { state: 0 },
+        Exit::SystemDown,
+        Exit::SystemReset,
+        Exit::SendIpi { base: 0, mask: 1, vector: 1 },
+    ] {
+        assert!(!exit.asks());
+        let (vcpu, probe) = left(exit);
+        assert_eq!(vcpu.set_return_value(7), Ok(()), "{exit:?}");
+        assert_eq!(vcpu.set_return_value(8), Err(AxError::NotAsked));
+        assert_eq!(vcpu.run(), Ok(Exit::Nothing));
+        assert_eq!(probe.calls(), [Call::Answer(7), Call::Run]);
+    }
+}
+
+#[test]
 fn what_does_not_ask_takes_no_answer() {
     let width = AccessWidth::Byte;
     let addr = GuestPhysAddr::new(8);
@@ -97,7 +115,8 @@ fn what_does_not_ask_takes_no_answer() {
         Exit::IoWrite { port: 1, width, data: 1 },
         Exit::SysRegWrite { addr: 1, value: 1 },
         Exit::NestedPageFault { addr, access: AccessKind::Read },
-        Exit::SystemDown,
+        Exit::ExternalInterrupt { vector: 1 },
+        Exit::FailEntry { reason: 1 },
         Exit::Nothing,
     ] {
         assert!(!exit.asks());

@@ -14,7 +14,7 @@ pub enum Clock {
     /// The instructions the guest executes, one nanosecond each. A machine whose vCPUs share one
     /// [`VirtualClock`] and run in turn on one thread does the same thing every time, to the last instruction. So
     /// that each gets its turn, a run comes back with [`Nothing`](axvcpu::AxVCpuExitReason::Nothing) after some
-    /// ten thousand instructions.
+    /// tens of thousands of instructions at the latest.
     Instructions(Arc<VirtualClock>),
 }
 
