@@ -33,7 +33,8 @@ pub(crate) fn scope<A: AxArchVCpu, R>(vcpu: &AxVCpu<A>, f: impl FnOnce() -> R) -
     impl<H: AxVCpuHal> Drop for Restore<H> {
         #[inline]
         fn drop(&mut self) {
-            H::store_current(self.0);
+            // SAFETY: what was there before, on this CPU.
+            unsafe { H::store_current(self.0) };
             compiler_fence(Ordering::SeqCst);
         }
     }
@@ -47,7 +48,8 @@ pub(crate) fn scope<A: AxArchVCpu, R>(vcpu: &AxVCpu<A>, f: impl FnOnce() -> R) -
     // Interrupt handlers of this CPU follow the word: the record is complete before it is stored, and stays so
     // until the word is restored.
     compiler_fence(Ordering::Release);
-    A::Hal::store_current(ptr::from_mut(&mut record).cast());
+    // SAFETY: a record that lives until `_restore` has put back the word, on any way out of here.
+    unsafe { A::Hal::store_current(ptr::from_mut(&mut record).cast()) };
     f()
 }
 

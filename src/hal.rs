@@ -12,7 +12,7 @@ use crate::{HostPhysAddr, HostVirtAddr};
 /// A frame handed out by [`alloc_frame`](Self::alloc_frame) is 4 KiB long, 4 KiB aligned, zeroed, readable and
 /// writable at [`phys_to_virt`](Self::phys_to_virt) of its address, and nobody else's until it is given back.
 /// The two conversions are inverses of each other on all memory a backend is given (frames, and the guest
-/// memory its stage-2 tables map), and keep the distance of addresses within a frame.
+/// memory its stage-2 tables map), and keep the low 12 bits of addresses.
 pub unsafe trait AxMmHal {
     /// Takes one zeroed 4 KiB frame; `None` when the host has none left.
     fn alloc_frame() -> Option<HostPhysAddr>;
@@ -150,8 +150,14 @@ pub unsafe trait AxVCpuHal: 'static {
     }
 
     /// Keeps one word for this physical CPU: which vCPU it is working on.
+    ///
+    /// # Safety
+    ///
+    /// This crate follows the word. Others only call this to put back what
+    /// [`load_current`](Self::load_current) answered on the same CPU, as a host does that switches between
+    /// threads in the middle of a call into this crate.
     #[inline]
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         CURRENT.store(word, Ordering::Relaxed);
     }
 }

@@ -66,7 +66,7 @@ unsafe impl AxVCpuHal for Hal {
     fn load_current() -> *mut () {
         WORD.with(Cell::get)
     }
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         WORD.with(|own| own.set(word));
     }
 }

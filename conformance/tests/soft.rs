@@ -63,7 +63,7 @@ unsafe impl AxVCpuHal for Threads {
     fn load_current() -> *mut () {
         WORD.get()
     }
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         WORD.set(word);
     }
 }

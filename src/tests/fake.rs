@@ -58,7 +58,7 @@ unsafe impl AxVCpuHal for Hal {
         let cpu = CPU.get();
         if cpu < CPUS { WORDS.with(|words| words[cpu].get()) } else { OWN_WORD.get() }
     }
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         let cpu = CPU.get();
         if cpu < CPUS { WORDS.with(|words| words[cpu].set(word)) } else { OWN_WORD.set(word) }
     }

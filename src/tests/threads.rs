@@ -43,7 +43,7 @@ unsafe impl AxVCpuHal for ThreadHal {
     fn load_current() -> *mut () {
         WORD.get()
     }
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         WORD.set(word);
     }
 }
@@ -355,9 +355,11 @@ fn the_default_platform() {
     assert!(Uni::load_current().is_null());
     let cell = AtomicPtr::new(core::ptr::null_mut::<()>());
     let word = core::ptr::from_ref(&cell).cast_mut().cast();
-    Uni::store_current(word);
+    // SAFETY: nothing follows the word before it is null again.
+    unsafe { Uni::store_current(word) };
     assert_eq!(Uni::load_current(), word);
-    Uni::store_current(core::ptr::null_mut());
+    // SAFETY: as it was before.
+    unsafe { Uni::store_current(core::ptr::null_mut()) };
     Uni::kick_cpu(0);
     for dispatch in [Uni::irq_hanlder, Uni::irq_handler] {
         let panic = std::panic::catch_unwind(dispatch).unwrap_err();

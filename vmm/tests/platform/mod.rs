@@ -118,7 +118,7 @@ unsafe impl AxVCpuHal for Hal {
         CURRENT.get()
     }
 
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         CURRENT.set(word);
     }
 }

@@ -51,10 +51,10 @@ fn a_thread_registers_once_and_never_changes_its_id() {
 #[test]
 fn the_current_word_is_each_threads_own() {
     let mut mine = 1u8;
-    LinuxHal::store_current(ptr::from_mut(&mut mine).cast());
+    store_current(ptr::from_mut(&mut mine).cast());
     thread::spawn(|| assert!(LinuxHal::load_current().is_null())).join().unwrap();
     assert_eq!(LinuxHal::load_current(), ptr::from_mut(&mut mine).cast());
-    LinuxHal::store_current(ptr::null_mut());
+    store_current(ptr::null_mut());
 }
 
 #[test]

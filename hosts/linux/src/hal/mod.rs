@@ -44,7 +44,7 @@ unsafe impl AxVCpuHal for LinuxHal {
     }
 
     #[inline]
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         cpu::store_current(word);
     }
 }

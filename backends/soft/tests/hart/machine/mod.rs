@@ -34,7 +34,7 @@ unsafe impl AxVCpuHal for TestHal {
     fn load_current() -> *mut () {
         CURRENT.get()
     }
-    fn store_current(word: *mut ()) {
+    unsafe fn store_current(word: *mut ()) {
         CURRENT.set(word);
     }
 }
