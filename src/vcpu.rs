@@ -243,7 +243,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             claim.restore();
             return Err(wrong);
         }
-        let mut owner = Owner { deferred: claim.has(DEFERRED), entry_failed: false };
+        let mut owner =
+            Owner { deferred: claim.has(DEFERRED), entered: false, entry_failed: false };
         let requests = claim.requests();
         // The exit is large: it is passed on by reference to where the caller wants it, never repacked.
         let result = current::scope(self, || {
@@ -255,6 +256,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
                         Err(error) => return Err(error),
                     }
                 }
+                owner.entered = true;
                 let result = claim.run_watching(requests);
                 match &result {
                     Ok(AxVCpuExitReason::Nothing) if requests.pending() => continue,
@@ -274,8 +276,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             _ => (VCpuState::Ready, 0),
         };
         let set = if owner.deferred { set | DEFERRED } else { set };
-        // A run that was refused before the guest was entered leaves the last exit as it was.
-        let clear = if result.is_ok() { UNANSWERED | ANSWERABLE | DEFERRED } else { DEFERRED };
+        // A run that did not come to enter the guest leaves the last exit as it was.
+        let clear = if owner.entered { UNANSWERED | ANSWERABLE | DEFERRED } else { DEFERRED };
         claim.finish(state, set, clear & !set);
         result
     }
@@ -607,6 +609,8 @@ impl<A: AxArchVCpu> Drop for AxVCpu<A> {
 struct Owner {
     /// The backend had no room for all pending vectors.
     deferred: bool,
+    /// The guest was entered: whatever the last exit asked for is over.
+    entered: bool,
     /// The guest entry itself failed, and nobody knows the vCPU's state.
     entry_failed: bool,
 }

@@ -57,8 +57,9 @@ impl<H: AxVCpuHal> SoftVCpu<H> {
         self.hart.retired
     }
 
-    /// Hands every piece of architectural state to `f`, 64 bits at a time, always in the same order: to compare
-    /// two vCPUs, or to hash one.
+    /// Hands what a guest can read of its hart to `f`, 64 bits at a time, always in the same order: to compare two
+    /// vCPUs, or to hash one. Not part of it are a reservation, lines and edges beyond what `sip` shows of them,
+    /// and an exit that waits for its answer.
     pub fn visit_state(&self, mut f: impl FnMut(u64)) {
         let hart = &self.hart;
         let csr = &hart.csr;
@@ -152,7 +153,7 @@ impl<H: AxVCpuHal> AxArchVCpu for SoftVCpu<H> {
             return Err(AxError::InvalidInput);
         }
         Ok(Self {
-            hart: Hart::new(config.clock),
+            hart: Hart::new(config.clock)?,
             entry: 0,
             stage2: config.stage2,
             hal: PhantomData,

@@ -32,6 +32,8 @@ const MAX_SEARCH: usize = 64;
 const STRADDLERS: usize = 64;
 /// Ops such an instruction takes: itself, perhaps the op that goes on behind it, and the exits.
 const STRADDLER_OPS: usize = 2 + EXITS_OPS;
+/// All ops there is room for.
+const ARENA_OPS: usize = ARENA + STRADDLERS * STRADDLER_OPS;
 
 struct Block {
     /// Where its first instruction is.
@@ -71,7 +73,8 @@ impl Draft {
 
 /// All blocks of one hart.
 pub(crate) struct BlockCache {
-    arena: Box<[MaybeUninit<Op>]>,
+    /// Room for [`ARENA_OPS`] ops. A raw pointer, because cursors point into it while blocks are added.
+    arena: NonNull<Op>,
     used: usize,
     raw: Vec<u16>,
     blocks: Vec<Block>,
@@ -79,19 +82,25 @@ pub(crate) struct BlockCache {
     straddlers: Box<[(u32, Option<Cursor>)]>,
 }
 
+// SAFETY: the arena is the cache's own, and what points into it goes where the cache goes (see `Cursor`).
+unsafe impl Send for BlockCache {}
+
 impl BlockCache {
-    pub(crate) fn new() -> Self {
-        let ops = ARENA + STRADDLERS * STRADDLER_OPS;
-        let mut arena = Vec::with_capacity(ops);
-        arena.resize_with(ops, MaybeUninit::uninit);
-        Self {
-            arena: arena.into_boxed_slice(),
+    /// An empty cache; `None` when the host has no memory for it (some 12 MiB).
+    pub(crate) fn new() -> Option<Self> {
+        let mut arena = Vec::<MaybeUninit<Op>>::new();
+        arena.try_reserve_exact(ARENA_OPS).ok()?;
+        arena.resize_with(ARENA_OPS, MaybeUninit::uninit);
+        let mut raw = Vec::new();
+        raw.try_reserve_exact(RAW).ok()?;
+        Some(Self {
+            arena: NonNull::from(Box::leak(arena.into_boxed_slice())).cast(),
             used: 0,
-            raw: Vec::with_capacity(RAW),
+            raw,
             blocks: Vec::new(),
             heads: vec![NONE; HASH].into_boxed_slice(),
             straddlers: vec![(0, None); STRADDLERS].into_boxed_slice(),
-        }
+        })
     }
 
     /// Removes every block. No handler may be running, and the epoch must change with it.
@@ -180,16 +189,17 @@ impl BlockCache {
     /// Writes the ops of a complete block and its exits at `index`.
     fn write(&mut self, index: usize, draft: &Draft) -> Cursor {
         let length = draft.ops.len();
-        let place = &mut self.arena[index..index + length + EXITS_OPS];
-        for (slot, op) in place.iter_mut().zip(&draft.ops) {
-            slot.write(*op);
-        }
-        let place = place.as_mut_ptr();
-        // SAFETY: `place` has `length` ops, now written, and room for an `Exits` behind them, whose alignment is
-        // no larger than theirs. The arena stays where it is for the life of the cache, and the place is written
-        // again only after `clear` or for another straddler, when no cursor to it is in use.
+        assert!(length != 0 && index + length + EXITS_OPS <= ARENA_OPS);
+        // SAFETY: the place is inside the arena, with room for an `Exits` behind the ops, whose alignment is no
+        // larger than theirs. It stays where it is for the life of the cache, and is written again only after
+        // `clear` or for another straddler, when no cursor to it is in use. No other code has a reference into the
+        // arena: cursors are raw pointers.
         unsafe {
-            let first = Cursor::new(NonNull::new_unchecked(place.cast::<Op>()));
+            let place = self.arena.add(index);
+            for (i, op) in draft.ops.iter().enumerate() {
+                place.add(i).write(*op);
+            }
+            let first = Cursor::new(place);
             place.add(length).cast::<Exits>().write(Exits {
                 count: draft.count,
                 len: 2 * draft.raw.len() as u32,
@@ -198,6 +208,17 @@ impl BlockCache {
             });
             first
         }
+    }
+}
+
+impl Drop for BlockCache {
+    fn drop(&mut self) {
+        let arena = core::ptr::slice_from_raw_parts_mut(
+            self.arena.as_ptr().cast::<MaybeUninit<Op>>(),
+            ARENA_OPS,
+        );
+        // SAFETY: leaked in `new`, with this length, and freed once; cursors do not outlive their cache's hart.
+        drop(unsafe { Box::from_raw(arena) });
     }
 }
 
@@ -211,7 +232,7 @@ mod tests {
         static MEMORY: AtomicU64 = AtomicU64::new(0);
         // SAFETY: eight bytes of memory that stays.
         let at = unsafe { HostAddr::new(MEMORY.as_ptr() as u64) };
-        let mut cache = BlockCache::new();
+        let mut cache = BlockCache::new().unwrap();
         let versions = MAX_SEARCH as u64 + 1;
         // An instruction in its many versions, a block each; the zeros behind it are none, and end the block.
         for version in 0..versions {

@@ -134,7 +134,9 @@ fn decode(bits: u32, offset: i32, start: u64) -> Decoded {
                 // Only writes before reads need a full barrier on hosts that order everything else.
                 let (pred_writes, succ_reads) =
                     (bits >> 24 & 0b0101 != 0, bits >> 20 & 0b1010 != 0);
-                let full = pred_writes && succ_reads && bits >> 28 != 8;
+                // `fence.tso`, whose other forms are reserved and count as plain fences.
+                let tso = bits >> 20 == 0x833;
+                let full = pred_writes && succ_reads && !tso;
                 with(if full { system::fence_full } else { system::fence_partial }, 0)
             }
             1 => ending(system::fence_i),

@@ -190,7 +190,7 @@ impl Hart {
         };
         match device {
             Some((width, _)) if !walk && va % width.bytes() as u64 != 0 => {
-                // Devices have no misaligned registers. (Misaligned accesses to memory never come here.)
+                // Devices have no misaligned registers.
                 self.trap(access.misaligned(), va);
                 return false;
             }

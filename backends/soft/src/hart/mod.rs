@@ -6,7 +6,7 @@ mod trap;
 
 use alloc::boxed::Box;
 
-use axvcpu::AxVCpuExitReason;
+use axvcpu::{AxError, AxResult, AxVCpuExitReason};
 use axvcpu_riscv::csr::{irq, sstatus};
 
 use crate::clock::{Clock, NS_PER_TICK};
@@ -66,8 +66,10 @@ pub(crate) struct Reservation {
 }
 
 impl Hart {
-    pub(crate) fn new(clock: Clock) -> Box<Self> {
-        Box::new(Self {
+    /// A hart in its reset state; [`NoMemory`](AxError::NoMemory) when the host has none for its caches.
+    pub(crate) fn new(clock: Clock) -> AxResult<Box<Self>> {
+        let blocks = BlockCache::new().ok_or(AxError::NoMemory)?;
+        Ok(Box::new(Self {
             x: [0; REGS],
             f: [0; REGS],
             epoch: 1,
@@ -80,14 +82,14 @@ impl Hart {
             left: 0,
             granted: 0,
             retired: 0,
-            blocks: BlockCache::new(),
+            blocks,
             patch: None,
             exit: None,
             open: None,
             reservation: None,
             clock,
             stage2: None,
-        })
+        }))
     }
 
     /// The reset state: S-mode, translation off, interrupts off. Keeps stage 2, the clock, the program counter
