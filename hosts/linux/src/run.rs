@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::args::Run;
+use crate::args::{Run, Summary};
 use crate::end::End;
 use crate::machine::{Cause, Keyboard, Machine};
 use crate::report::{Failure, say};
@@ -35,7 +35,9 @@ pub(crate) fn run(args: &Run) -> Result<u8, Failure> {
     if machine.output.ends_within_a_line() && io::stdout().is_terminal() {
         let _ = io::stderr().write_all(b"\n"); // looks only
     }
-    if let Some(failure) = end.failure() {
+    // The summary as text begins with how the run ended, failures included.
+    let told = !args.quiet && args.summary == Summary::Text;
+    if let Some(failure) = end.failure().filter(|_| !told) {
         say(failure);
     }
     if !args.quiet {
