@@ -289,8 +289,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = output(&mut Command::new("no-such-program")).unwrap_err().to_string();
-        assert_eq!(error, "`no-such-program` is not installed");
+        let error = output(&mut Command::new("/no/such/program")).unwrap_err().to_string();
+        assert_eq!(error, "`/no/such/program` is not installed");
     }
 
     #[test]
