@@ -86,7 +86,7 @@ pub(crate) struct BlockCache {
 unsafe impl Send for BlockCache {}
 
 impl BlockCache {
-    /// An empty cache; `None` when the host has no memory for it (some 12 MiB).
+    /// An empty cache; `None` when the host has no memory for it (some 10 MiB).
     pub(crate) fn new() -> Option<Self> {
         let mut arena = Vec::<MaybeUninit<Op>>::new();
         arena.try_reserve_exact(ARENA_OPS).ok()?;
