@@ -21,6 +21,10 @@ use crate::progress::Step;
 /// The Debian release everything is taken from.
 const SUITE: &str = "trixie";
 
+/// What the same release is called as well, for as long as it is the current one. A mirror serves each name
+/// from files of its own, and while it is being updated one of them may be whole and the other not.
+const ALIAS: &str = "stable";
+
 /// Names a mirror explicitly, for machines whose own apt knows none.
 const MIRROR_VARIABLE: &str = "AXVCPU_DEBIAN_MIRROR";
 
@@ -60,7 +64,7 @@ impl Apt {
         let step = Step::new(format!("package lists of Debian {SUITE} for {arch}"));
         let mirror = mirror()?;
         let keyring = installed_keyring()?;
-        if let Err(first) = apt.update(&mirror, SUITE, &keyring) {
+        if let Err(first) = apt.update_by_either_name(&mirror, &keyring) {
             // A machine older than the suite may lack the suite's key. The keyring
             // package of the machine's own release is signed by a key it has.
             if !format!("{first:#}").contains("NO_PUBKEY") {
@@ -68,7 +72,7 @@ impl Apt {
             }
             let newer = newer_keyring(root, &mirror, &keyring)
                 .with_context(|| format!("{first:#}\nand no newer keyring was found"))?;
-            apt.update(&mirror, SUITE, &newer)?;
+            apt.update_by_either_name(&mirror, &newer)?;
         }
         fs::write(apt.folder.join("stamp"), SUITE).context("cannot note the update")?;
         step.done("signatures verified");
@@ -170,6 +174,37 @@ impl Apt {
         stamp.is_ok_and(|time| {
             SystemTime::now().duration_since(time).is_ok_and(|age| age < LISTS_MAX_AGE)
         })
+    }
+
+    /// Fetches the package lists of [`SUITE`], by its other name if the mirror's first answer does not hold
+    /// together. The lists are checked against a signed `InRelease` whichever way they come.
+    fn update_by_either_name(&self, mirror: &str, keyring: &Path) -> Result<()> {
+        let Err(first) = self.update(mirror, SUITE, keyring) else { return Ok(()) };
+        if !format!("{first:#}").contains("Mirror sync in progress") {
+            return Err(first);
+        }
+        self.forget_lists()?;
+        if self.update(mirror, ALIAS, keyring).is_err() || !self.lists_are_of(SUITE) {
+            self.forget_lists()?;
+            return Err(first);
+        }
+        Ok(())
+    }
+
+    /// Whether the lists describe themselves as the release with this code name.
+    fn lists_are_of(&self, codename: &str) -> bool {
+        let line = format!("Codename: {codename}");
+        let files = fs::read_dir(self.folder.join("lists")).into_iter().flatten().flatten();
+        files
+            .filter(|file| file.file_name().to_string_lossy().ends_with("_InRelease"))
+            .filter_map(|file| fs::read_to_string(file.path()).ok())
+            .any(|text| text.lines().any(|found| found == line))
+    }
+
+    /// Removes the lists, also those that were only half of an update.
+    fn forget_lists(&self) -> Result<()> {
+        let lists = self.folder.join("lists");
+        fs::remove_dir_all(&lists).with_context(|| format!("cannot remove {}", lists.display()))
     }
 
     /// Points this apt at `suite` on `mirror` and fetches the package lists.
