@@ -143,6 +143,19 @@ pub unsafe trait AxVCpuHal: 'static {
         let _ = cpu;
     }
 
+    /// Makes a host timer interrupt arrive on the physical CPU this is called on when its time counter
+    /// reaches `deadline`, in the counter's ticks, or earlier; `u64::MAX` asks for none. The last call counts.
+    /// Answers whether the platform does that.
+    ///
+    /// Backends call it for a guest timer that the hardware does not provide, with the physical CPU's host
+    /// interrupts masked. One that is told `false`, the default, programs the CPU's timer itself: a platform that
+    /// uses this timer for purposes of its own implements the method and keeps the earliest of all deadlines.
+    #[inline]
+    fn arm_timer(deadline: u64) -> bool {
+        let _ = deadline;
+        false
+    }
+
     /// The word last stored on this physical CPU, null before the first time.
     #[inline]
     fn load_current() -> *mut () {
