@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use axvcpu_riscv::csr::irq;
 use vm_fdt::{Error, FdtWriter};
 
-use super::layout::{PLIC_BASE, TIMEBASE_HZ, UART_BASE, UART_IRQ, UART_SIZE};
+use super::layout::{PLIC_BASE, UART_BASE, UART_IRQ, UART_SIZE};
 use super::plic;
 use crate::RamRange;
 
@@ -18,6 +18,7 @@ pub(super) struct Machine<'a> {
     pub(super) cpus: usize,
     pub(super) isa: &'a str,
     pub(super) mmu_type: &'a str,
+    pub(super) timebase: u32,
     pub(super) ram: RamRange,
     pub(super) bootargs: &'a str,
     pub(super) initrd: Option<RamRange>,
@@ -74,7 +75,7 @@ fn cpus(fdt: &mut FdtWriter, machine: &Machine<'_>) -> Result<(), Error> {
     let cpus = fdt.begin_node("cpus")?;
     fdt.property_u32("#address-cells", 1)?;
     fdt.property_u32("#size-cells", 0)?;
-    fdt.property_u32("timebase-frequency", TIMEBASE_HZ)?;
+    fdt.property_u32("timebase-frequency", machine.timebase)?;
     for hart in 0..machine.cpus as u32 {
         let cpu = fdt.begin_node(&format!("cpu@{hart:x}"))?;
         fdt.property_string("device_type", "cpu")?;

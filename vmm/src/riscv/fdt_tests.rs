@@ -47,6 +47,7 @@ fn machine(initrd: Option<RamRange>, seed: Option<u64>) -> Machine<'static> {
         cpus: 3,
         isa: "rv64gc_zicntr_zicboz_sstc",
         mmu_type: "riscv,sv48",
+        timebase: 12_500_000,
         ram: RamRange { base: 0x8000_0000, size: 0x1_2000_0000 },
         bootargs: "console=ttyS0",
         initrd,
@@ -69,7 +70,7 @@ fn what_linux_looks_for() {
     assert_eq!(get("/chosen/linux,initrd-start"), cells(&[1, 0x9000_0000]));
     assert_eq!(get("/chosen/linux,initrd-end"), cells(&[1, 0x9000_1234]));
     assert_eq!(get("/chosen/rng-seed").len(), 64);
-    assert_eq!(get("/cpus/timebase-frequency"), cells(&[10_000_000]));
+    assert_eq!(get("/cpus/timebase-frequency"), cells(&[12_500_000]));
     for hart in 0..3u32 {
         let cpu = |name: &str| get(&format!("/cpus/cpu@{hart}/{name}"));
         assert_eq!(cpu("reg"), cells(&[hart]));

@@ -11,5 +11,3 @@ pub const UART_SIZE: u64 = 0x100;
 pub const UART_IRQ: u32 = 10;
 /// Where memory begins.
 pub const RAM_BASE: u64 = 0x8000_0000;
-/// The rate of the guest's clock in ticks per second.
-pub const TIMEBASE_HZ: u32 = 10_000_000;

@@ -40,6 +40,8 @@ pub struct RiscvVmConfig<'a> {
     pub isa: &'a str,
     /// The largest translation mode of the harts: `riscv,sv39`, `riscv,sv48` or `riscv,sv57`.
     pub mmu_type: &'a str,
+    /// The rate of the harts' `time` counter in ticks per second, from 1 to [`u32::MAX`].
+    pub timebase: u64,
     /// The format of the stage-2 table.
     pub stage2_mode: Mode,
     /// The kernel: a Linux `Image`, an ELF program, or a flat binary that is loaded 2 MiB into memory.
@@ -60,6 +62,7 @@ impl Default for RiscvVmConfig<'_> {
             cpus: 1,
             isa: "rv64imafdc_zicsr_zifencei",
             mmu_type: "riscv,sv39",
+            timebase: 10_000_000,
             stage2_mode: SV39X4,
             kernel: &[],
             initrd: None,
@@ -75,6 +78,8 @@ impl Default for RiscvVmConfig<'_> {
 pub enum BuildError {
     /// [`RiscvVmConfig::cpus`] is out of range.
     CpuCount(usize),
+    /// [`RiscvVmConfig::timebase`] is out of range.
+    Timebase(u64),
     /// The memory the host gave cannot be used.
     Ram(RamError),
     /// The kernel cannot be loaded.
@@ -100,6 +105,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CpuCount(cpus) => write!(f, "{cpus} CPUs: a guest can have 1 to {MAX_CPUS}"),
+            Self::Timebase(hz) => {
+                write!(f, "a clock of {hz} Hz: a guest can be told of 1 to {} Hz", u32::MAX)
+            }
             Self::Ram(error) => write!(f, "guest memory: {error}"),
             Self::Kernel(error) => write!(f, "kernel: {error}"),
             Self::Initrd(error) => write!(f, "initrd: {error}"),
@@ -139,9 +147,12 @@ impl<A: AxArchVCpu + Send> RiscvVm<A> {
         if !(1..=MAX_CPUS).contains(&config.cpus) {
             return Err(BuildError::CpuCount(config.cpus));
         }
+        // The device tree has room for more, Linux reads 32 bits.
+        let timebase = u32::try_from(config.timebase).ok().filter(|&hz| hz != 0);
+        let timebase = timebase.ok_or(BuildError::Timebase(config.timebase))?;
         let mut memory = GuestMemory::new();
         memory.add::<Mm<A>>(GuestPhysAddr::new(RAM_BASE), ram).map_err(BuildError::Ram)?;
-        let (kernel, dtb) = load(config, &memory)?;
+        let (kernel, dtb) = load(config, timebase, &memory)?;
         let memory = Arc::new(memory);
         let cpus = Arc::new(make_cpus(config, &memory, kernel.entry, create, set_up)?);
 
@@ -204,7 +215,11 @@ fn make_cpus<A: AxArchVCpu + Send>(
 }
 
 /// Loads kernel, initrd and device tree. Answers where the kernel is, and where the device tree.
-fn load(config: &RiscvVmConfig<'_>, memory: &GuestMemory) -> Result<(Loaded, u64), BuildError> {
+fn load(
+    config: &RiscvVmConfig<'_>,
+    timebase: u32,
+    memory: &GuestMemory,
+) -> Result<(Loaded, u64), BuildError> {
     let ram = memory.ranges().next().unwrap_or(RamRange { base: RAM_BASE, size: 0 });
     let kernel = image::load_kernel(memory, ram, config.kernel).map_err(BuildError::Kernel)?;
     let initrd = config.initrd.filter(|file| !file.is_empty());
@@ -214,6 +229,7 @@ fn load(config: &RiscvVmConfig<'_>, memory: &GuestMemory) -> Result<(Loaded, u64
             cpus: config.cpus,
             isa: config.isa,
             mmu_type: config.mmu_type,
+            timebase,
             ram,
             bootargs: config.bootargs,
             initrd: initrd_size.map(|size| RamRange { base, size }),

@@ -87,6 +87,10 @@ fn machines_that_cannot_be_built() {
         "0 CPUs: a guest can have 1 to 512"
     );
     assert!(error(RiscvVmConfig { cpus: 513, ..config }, 4 << 20).contains("513"));
+    for timebase in [0, 1 << 32] {
+        let message = error(RiscvVmConfig { timebase, ..config }, 4 << 20);
+        assert!(message.starts_with(&alloc::format!("a clock of {timebase} Hz")), "{message}");
+    }
     assert!(error(config, 0).contains("4 KiB"));
     assert!(
         error(config, 2 << 20)
