@@ -32,6 +32,7 @@ mod outcome;
 pub mod riscv;
 mod run;
 mod stats;
+pub mod summary;
 #[cfg(test)]
 mod testing;
 mod vm;
@@ -42,4 +43,5 @@ pub use host::{ConsoleSink, VmHost};
 pub use memory::{GuestMemory, OutsideRam, RamBacking, RamError, RamRange};
 pub use outcome::Outcome;
 pub use stats::{CpuStats, ExitKind};
+pub use summary::{End, Summary};
 pub use vm::{Call, Firmware, Next, Vm};

@@ -28,6 +28,7 @@ mod usage;
 
 use std::process::ExitCode;
 
+use axvcpu_vmm::summary::status::POWER_OFF;
 use clap::Parser;
 
 use args::{Arguments, Command};
@@ -46,7 +47,7 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run(run) => run::run(&run),
-        Command::Backends => backends::print().map(|()| report::POWER_OFF),
+        Command::Backends => backends::print().map(|()| POWER_OFF),
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -88,6 +88,7 @@ impl Machine {
             cpus: args.cpus.into(),
             isa: axvcpu_soft::ISA,
             mmu_type: axvcpu_soft::MMU_TYPE,
+            timebase: 1_000_000_000 / axvcpu_soft::NS_PER_TICK,
             kernel,
             initrd,
             bootargs: &args.append,

@@ -5,16 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The guest switched its machine off.
-pub(crate) const POWER_OFF: u8 = 0;
+use axvcpu_vmm::summary::status::HOST;
+
 /// Wrong usage: nothing was started.
 pub(crate) const USAGE: u8 = 2;
-/// The guest asked for a restart.
-pub(crate) const RESET: u8 = 3;
-/// The guest crashed.
-pub(crate) const CRASH: u8 = 4;
-/// The host failed.
-pub(crate) const HOST: u8 = 5;
 /// Added to a signal's number; leaving by key counts as SIGINT.
 pub(crate) const SIGNAL: u8 = 128;
 

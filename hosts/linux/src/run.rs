@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::args::{Run, Summary};
-use crate::end::End;
 use crate::machine::{Cause, Keyboard, Machine};
 use crate::report::{Failure, say};
 use crate::summary::Report;
@@ -13,7 +12,7 @@ use crate::term::input::{Reader, Waker};
 use crate::term::output::Stdout;
 use crate::term::raw::RawMode;
 use crate::term::signals;
-use crate::{backends, files};
+use crate::{backends, end, files};
 
 /// Linux on RISC-V cuts longer command lines off (its `COMMAND_LINE_SIZE`, with a NUL at the end).
 const COMMAND_LINE: usize = 1023;
@@ -31,7 +30,7 @@ pub(crate) fn run(args: &Run) -> Result<u8, Failure> {
         .map_err(|error| Failure::host("signals", error))?;
     let wall = execute(args, &machine, input)?;
 
-    let end = End::of(&machine);
+    let end = end::of(&machine);
     if machine.output.ends_within_a_line() && io::stdout().is_terminal() {
         let _ = io::stderr().write_all(b"\n"); // looks only
     }
