@@ -1,0 +1,207 @@
+//! What the guest was left for.
+#![allow(unsafe_code)] // reads the guest's registers and code
+
+use axvcpu::{AccessKind, AxVCpuExitReason as Exit, AxVCpuHal, GuestPhysAddr};
+use axvcpu_riscv::csr::{CAUSE_INTERRUPT, cause, irq, num as snum, sstatus as sbits};
+
+use crate::decode::{self, Access, Operand, Told};
+use crate::hext::{cause as hcause, hstatus, num, sstatus};
+use crate::image::todo;
+use crate::switch::Trap;
+use crate::vcpu::{Dest, Exception, Open, RiscvVCpu};
+use crate::{asm, csr};
+
+impl<H: AxVCpuHal> RiscvVCpu<H> {
+    /// Deals with every trap but environment calls, which are the hot path's. `None`: the guest goes on.
+    #[inline(never)]
+    pub(crate) fn trapped(&mut self, trap: Trap) -> Option<Exit> {
+        self.context.pc = trap.pc;
+        if trap.cause & CAUSE_INTERRUPT != 0 {
+            return Some(self.interrupted(trap.cause & !CAUSE_INTERRUPT));
+        }
+        match trap.cause {
+            hcause::GUEST_LOAD_PAGE => self.data_fault(AccessKind::Read),
+            hcause::GUEST_STORE_PAGE => self.data_fault(AccessKind::Write),
+            hcause::GUEST_FETCH_PAGE => self.fetch_fault(),
+            hcause::VIRTUAL_INSTRUCTION => self.virtual_instruction(),
+            cause::ILLEGAL => {
+                self.illegal_instruction();
+                None
+            }
+            cause::FETCH_PAGE | cause::FETCH_ACCESS if self.took_hooked_trap() => None,
+            // What is neither delegated nor above concerns the guest alone.
+            code => {
+                self.raise(Exception { code, value: csr::read::<{ snum::STVAL }>() });
+                None
+            }
+        }
+    }
+
+    fn interrupted(&mut self, number: u64) -> Exit {
+        if number == irq::TIMER as u64 && self.context.own_timer == 0 {
+            // It may have been armed for this guest.
+            self.shared().ask(todo::TIMER);
+        }
+        if self.edges.any() {
+            // The guest may have put its own trap vector in the place of the hook.
+            self.shared().ask(todo::INTERRUPTS);
+        }
+        Exit::ExternalInterrupt { vector: H::irq_fetch() as u64 }
+    }
+
+    /// Whether the guest was in its supervisor mode.
+    fn in_supervisor(&self) -> bool {
+        self.context.sstatus & sbits::SPP != 0
+    }
+
+    /// The instruction at the guest's program counter; `None` if it cannot be fetched any more, because another
+    /// vCPU has changed the tables. Running the guest again tells it.
+    fn fetch(&self) -> Option<u32> {
+        let pc = self.context.pc;
+        let privilege = if self.in_supervisor() { hstatus::SPVP } else { 0 };
+        let status = self.context.host_hstatus & !hstatus::SPVP | privilege;
+        // SAFETY: called between a trap of this guest and the next load of another's state.
+        let low = unsafe { asm::fetch_parcel(pc, status) }?;
+        if low & 3 != 3 {
+            return Some(low.into());
+        }
+        // SAFETY: as above.
+        let high = unsafe { asm::fetch_parcel(pc.wrapping_add(2), status) }?;
+        Some(u32::from(high) << 16 | u32::from(low))
+    }
+
+    /// The instruction of an illegal or virtual instruction trap. Harts may tell it, or leave `stval` 0.
+    fn refused_instruction(&self) -> Option<u32> {
+        match csr::read::<{ snum::STVAL }>() {
+            0 => self.fetch(),
+            bits => Some(bits as u32),
+        }
+    }
+
+    fn virtual_instruction(&mut self) -> Option<Exit> {
+        let bits = self.refused_instruction()?;
+        // In VU-mode `wfi` is as illegal as for any user.
+        if bits != decode::WFI || !self.in_supervisor() {
+            self.raise(Exception { code: cause::ILLEGAL, value: bits.into() });
+            return None;
+        }
+        self.context.pc = self.context.pc.wrapping_add(4);
+        self.catch_up_with_time();
+        if csr::read::<{ num::VSIP }>() & csr::read::<{ num::VSIE }>() != 0 {
+            return None;
+        }
+        Some(Exit::Halt { wake_after_ns: self.ns_to_timer() })
+    }
+
+    /// An instruction the hart refused: because its registers are another vCPU's, or because it is illegal.
+    fn illegal_instruction(&mut self) {
+        let Some(bits) = self.refused_instruction() else { return };
+        let guest = csr::read::<{ num::VSSTATUS }>();
+        let off = |unit: u64| guest & unit != 0 && self.context.sstatus & unit == 0;
+        if decode::uses_vector(bits) && off(sstatus::VS) && self.on_cpu().load_vector() {
+            self.context.sstatus |= sstatus::VS_CLEAN;
+        } else if decode::uses_float(bits) && off(sbits::FS) && self.on_cpu().load_fp() {
+            self.context.sstatus |= sstatus::FS_CLEAN;
+        } else {
+            self.raise(Exception { code: cause::ILLEGAL, value: bits.into() });
+        }
+    }
+
+    fn fetch_fault(&mut self) -> Option<Exit> {
+        if self.took_hooked_trap() {
+            return None;
+        }
+        let (page, va) = (csr::read::<{ num::HTVAL }>() << 2, csr::read::<{ snum::STVAL }>());
+        match decode::told(csr::read::<{ num::HTINST }>()) {
+            Told::Walk { write } => self.walk_fault(page, write, va, AccessKind::Execute),
+            _ => self.nested_fault(page | va & 3, AccessKind::Execute, va, AccessKind::Execute),
+        }
+    }
+
+    /// Stage 2 refused an access to the guest's own page tables, made for an access of kind `on_behalf`.
+    fn walk_fault(&mut self, at: u64, write: bool, va: u64, on_behalf: AccessKind) -> Option<Exit> {
+        let access = if write { AccessKind::Write } else { AccessKind::Read };
+        self.nested_fault(at, access, va, on_behalf)
+    }
+
+    fn nested_fault(
+        &mut self,
+        addr: u64,
+        access: AccessKind,
+        va: u64,
+        on_behalf: AccessKind,
+    ) -> Option<Exit> {
+        let fault = access_fault(on_behalf);
+        self.open = Open { pc: self.context.pc, va, fault, ..Open::NOTHING };
+        Some(Exit::NestedPageFault { addr: GuestPhysAddr::new(addr), access })
+    }
+
+    fn data_fault(&mut self, kind: AccessKind) -> Option<Exit> {
+        // `htval` has all but the two lowest bits of the guest physical address.
+        let (page, va) = (csr::read::<{ num::HTVAL }>() << 2, csr::read::<{ snum::STVAL }>());
+        let addr = page | va & 3;
+        let htinst = if self.fetch_always { 0 } else { csr::read::<{ num::HTINST }>() };
+        let (access, offset) = match decode::told(htinst) {
+            Told::Access { access, offset } => (access, offset),
+            Told::Walk { write } => return self.walk_fault(page, write, va, kind),
+            Told::Other => return self.nested_fault(addr, kind, va, kind),
+            // How far into the access the fault was is not known. At its beginning, unless it straddles pages,
+            // which no access to a device does.
+            Told::Nothing => match decode::instruction(self.fetch()?) {
+                Some(access) => (access, 0),
+                None => return self.nested_fault(addr, kind, va, kind),
+            },
+        };
+        let first = va.wrapping_sub(offset);
+        if first % access.width.bytes() as u64 != 0 {
+            // Devices are accessed naturally aligned or not at all.
+            let code = match kind {
+                AccessKind::Write => cause::STORE_MISALIGNED,
+                _ => cause::LOAD_MISALIGNED,
+            };
+            self.raise(Exception { code, value: first });
+            return None;
+        }
+        Some(self.device_access(access, kind, addr, first))
+    }
+
+    fn device_access(&mut self, access: Access, kind: AccessKind, addr: u64, va: u64) -> Exit {
+        let Access { operand, width, len } = access;
+        let (pc, addr) = (self.context.pc, GuestPhysAddr::new(addr));
+        let next = pc.wrapping_add(len.into());
+        let fault = access_fault(kind);
+        self.open = Open { pc, next, va, fault, dest: Dest::None, width };
+        let data = match operand {
+            Operand::Load { register, signed } => {
+                self.open.dest = Dest::Integer { register, signed };
+                return Exit::MmioRead { addr, width };
+            }
+            Operand::LoadFloat { register } => {
+                self.open.dest = Dest::Float { register };
+                return Exit::MmioRead { addr, width };
+            }
+            Operand::Store { register } => self.context.x[usize::from(register & 31)],
+            Operand::StoreFloat { register } => self.fp_register(register),
+        };
+        self.context.pc = next;
+        Exit::MmioWrite { addr, width, data: data & width.mask() }
+    }
+
+    /// The bits of a floating-point register. The guest has just used it.
+    fn fp_register(&mut self, register: u8) -> u64 {
+        let mut on_cpu = self.on_cpu();
+        on_cpu.save_fp();
+        let value = on_cpu.image().fp[usize::from(register & 31)];
+        self.context.sstatus &= !sbits::FS; // to be loaded with its next use
+        value
+    }
+}
+
+/// What an access that nothing answers to is for the guest.
+fn access_fault(kind: AccessKind) -> u64 {
+    match kind {
+        AccessKind::Read => cause::LOAD_ACCESS,
+        AccessKind::Write => cause::STORE_ACCESS,
+        AccessKind::Execute => cause::FETCH_ACCESS,
+    }
+}

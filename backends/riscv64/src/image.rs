@@ -1,0 +1,375 @@
+//! What a vCPU has in the hart's registers beyond the integer ones, and the memory for it while another vCPU
+//! has them.
+#![allow(unsafe_code)] // reads and writes guest registers, follows the slots' pointers
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use axvcpu::{AxError, AxResult};
+use axvcpu_riscv::csr::{num as snum, sstatus as sbits};
+
+use crate::hext::{self, num, sstatus};
+use crate::slot::{Slot, Vmid};
+use crate::{asm, csr};
+
+/// What has to be done before the guest is entered again.
+pub(crate) mod todo {
+    /// Load the registers: another vCPU has them, or nobody.
+    pub(crate) const LOAD: u32 = 1 << 0;
+    /// Go back to the reset state.
+    pub(crate) const RESET: u32 = 1 << 1;
+    /// Write the value an exit asked for to a floating-point register.
+    pub(crate) const FP_VALUE: u32 = 1 << 2;
+    /// Make the guest take an exception.
+    pub(crate) const EXCEPTION: u32 = 1 << 3;
+    /// Make interrupts pending, or not pending.
+    pub(crate) const INTERRUPTS: u32 = 1 << 4;
+    /// See whether the guest's time has come, and arm the host's timer.
+    pub(crate) const TIMER: u32 = 1 << 5;
+    /// `fence.i`.
+    pub(crate) const FENCE_INSTRUCTIONS: u32 = 1 << 6;
+    /// Drop the guest's own translations.
+    pub(crate) const FENCE_GUEST: u32 = 1 << 7;
+    /// Drop stage 2's translations.
+    pub(crate) const FENCE_STAGE2: u32 = 1 << 8;
+}
+
+/// The part of a vCPU that other vCPUs of the same physical CPU reach, because they find its state in the
+/// registers they need.
+///
+/// A vCPU is bound to one physical CPU; whoever accesses the image runs there, with host interrupts masked, and
+/// not in the midst of another access. Unbinding removes every pointer to it from that CPU's slot.
+pub(crate) struct Shared {
+    pub(crate) todo: AtomicU32,
+    image: UnsafeCell<Image>,
+}
+
+macro_rules! vs_registers {
+    ($($field:ident = $csr:expr,)*) => {
+        /// The registers that VS-mode sees as its supervisor's, plus the two of HS-mode that it shares with it.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct VsRegisters { $(pub(crate) $field: u64,)* }
+
+        impl VsRegisters {
+            fn save() -> Self {
+                Self { $($field: csr::read::<{ $csr }>(),)* }
+            }
+
+            /// # Safety
+            ///
+            /// No guest runs but the one these belong to.
+            unsafe fn load(&self) {
+                // SAFETY: registers of the guest, for the guest.
+                unsafe { $(csr::write::<{ $csr }>(self.$field);)* }
+            }
+        }
+    };
+}
+
+vs_registers! {
+    vsstatus = num::VSSTATUS,
+    vsie = num::VSIE,
+    vstvec = num::VSTVEC,
+    vsscratch = num::VSSCRATCH,
+    vsepc = num::VSEPC,
+    vscause = num::VSCAUSE,
+    vstval = num::VSTVAL,
+    vsatp = num::VSATP,
+    hvip = num::HVIP,
+    scounteren = snum::SCOUNTEREN,
+    senvcfg = snum::SENVCFG,
+}
+
+impl VsRegisters {
+    fn reset() -> Self {
+        Self {
+            vsstatus: sbits::UXL_64,
+            // The manual leaves it open. Firmware shows users the counters before it starts a kernel, and Linux
+            // relies on that: it gives its users a clock that reads `time`.
+            scounteren: 0b111,
+            ..Self::default()
+        }
+    }
+}
+
+/// A vCPU's registers while they are not in the hart, and what stays the same in it.
+pub(crate) struct Image {
+    vs: VsRegisters,
+    /// `vstimecmp`; only with a timer of its own.
+    timer: u64,
+    /// `f0` to `f31` and `fcsr`.
+    pub(crate) fp: [u64; 33],
+    /// `vstart`, `vcsr`, `vl`, `vtype`.
+    vector_control: [u64; 5],
+    /// `v0` to `v31`; empty if the guest has none.
+    vector: Vec<u64>,
+    /// The VMID it had on the CPU of this slot.
+    vmid: Option<(Vmid, *const Slot)>,
+    /// `hgatp` without a VMID.
+    pub(crate) stage2: u64,
+    pub(crate) time_offset: u64,
+    pub(crate) own_timer: bool,
+}
+
+// SAFETY: the pointer is only compared.
+unsafe impl Send for Image {}
+
+/// `vtype` before the first `vsetvl`: illegal.
+const VILL: u64 = 1 << 63;
+
+impl Shared {
+    pub(crate) fn new(own_timer: bool, time_offset: u64, vlenb: usize) -> AxResult<Box<Self>> {
+        let mut vector = Vec::new();
+        vector.try_reserve_exact(32 * vlenb / 8).map_err(|_| AxError::NoMemory)?;
+        vector.resize(32 * vlenb / 8, 0);
+        Ok(Box::new(Self {
+            todo: AtomicU32::new(todo::LOAD),
+            image: UnsafeCell::new(Image {
+                vs: VsRegisters::reset(),
+                timer: u64::MAX,
+                fp: [0; 33],
+                vector_control: [0, 0, 0, VILL, 0],
+                vector,
+                vmid: None,
+                stage2: 0,
+                time_offset,
+                own_timer,
+            }),
+        }))
+    }
+
+    /// Asks for something to be done before the next entry.
+    pub(crate) fn ask(&self, what: u32) {
+        self.todo.fetch_or(what, Ordering::Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// As the type says: called on the physical CPU the vCPU is bound to (or the vCPU is not bound and its owner
+    /// calls), and no other reference is alive.
+    #[allow(clippy::mut_from_ref)] // that is the point of the promise
+    pub(crate) unsafe fn image(&self) -> &mut Image {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.image.get() }
+    }
+}
+
+/// A vCPU on its physical CPU. Made for the length of one call.
+#[derive(Clone, Copy)]
+pub(crate) struct OnCpu<'a> {
+    slot: &'static Slot,
+    me: &'a Shared,
+}
+
+impl<'a> OnCpu<'a> {
+    /// # Safety
+    ///
+    /// `me` is bound to the physical CPU of `slot`, which is the one this is called on, with host interrupts
+    /// masked; nobody uses its image otherwise.
+    pub(crate) unsafe fn new(slot: &'static Slot, me: &'a Shared) -> Self {
+        Self { slot, me }
+    }
+
+    fn ptr(self) -> *mut Shared {
+        core::ptr::from_ref(self.me).cast_mut()
+    }
+
+    /// This vCPU's image.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) fn image(&mut self) -> &mut Image {
+        // SAFETY: promised when this was made; `&mut self` keeps it to one reference at a time.
+        unsafe { self.me.image() }
+    }
+
+    pub(crate) fn is_resident(self) -> bool {
+        self.slot.resident.is(self.me)
+    }
+
+    /// Puts this vCPU's VS-mode registers and stage 2 into the hart, in the place of whoever's are there.
+    pub(crate) fn load(mut self) {
+        self.evict_resident();
+        let slot = self.slot;
+        let image = self.image();
+        let kept =
+            image.vmid.filter(|&(vmid, of)| core::ptr::eq(of, slot) && slot.is_current(vmid));
+        let vmid = kept.map_or_else(|| slot.new_vmid(), |(vmid, _)| vmid);
+        image.vmid = Some((vmid, slot));
+        let (vs, own_timer) = (image.vs, image.own_timer);
+        // SAFETY: this vCPU is about to run here; its stage 2 is its owner's promise, its VMID nobody else's.
+        unsafe {
+            csr::write::<{ num::HGATP }>(image.stage2 | vmid.number << crate::percpu::VMID_SHIFT);
+            csr::write::<{ num::HTIMEDELTA }>(image.time_offset);
+            csr::write::<{ num::HENVCFG }>(if own_timer { hext::HENVCFG_STCE } else { 0 });
+            if own_timer {
+                csr::write::<{ num::VSTIMECMP }>(image.timer);
+            }
+            vs.load();
+        }
+        if kept.is_none() {
+            // The number may have been another vCPU's in an earlier generation.
+            asm::fence_gstage(vmid.number);
+            asm::fence_vsstage();
+            asm::fence_instructions(); // the guest's own `fence.i` was for the hart it came from
+        }
+        slot.resident.set(self.ptr());
+    }
+
+    /// Takes the resident vCPU's VS-mode registers out of the hart.
+    fn evict_resident(self) {
+        let resident = self.slot.resident.get();
+        // SAFETY: a vCPU in a slot is bound to this CPU and alive, as unbinding removes it from there; its image
+        // is free for whoever runs here. If it is `me`, `image` is not borrowed at this moment.
+        let Some(shared) = (unsafe { resident.as_ref() }) else { return };
+        // SAFETY: as above.
+        let image = unsafe { shared.image() };
+        image.vs = VsRegisters::save();
+        if image.own_timer {
+            image.timer = csr::read::<{ num::VSTIMECMP }>();
+        }
+        shared.ask(todo::LOAD);
+        self.slot.resident.set(core::ptr::null_mut());
+    }
+
+    /// Takes everything of this vCPU out of the hart.
+    pub(crate) fn unload(self) {
+        self.save_fp();
+        self.save_vector();
+        if self.is_resident() {
+            self.evict_resident();
+            let host = &self.slot.host;
+            // SAFETY: no guest is in the hart any more: nothing to translate for, and the host's own values for
+            // its users.
+            unsafe {
+                csr::write::<{ num::HGATP }>(0);
+                csr::write::<{ num::HVIP }>(0);
+                csr::write::<{ snum::SCOUNTEREN }>(host.scounteren.load(Ordering::Relaxed));
+                csr::write::<{ snum::SENVCFG }>(host.senvcfg.load(Ordering::Relaxed));
+            }
+        }
+    }
+
+    /// Puts the vCPU, which is resident, into the reset state.
+    pub(crate) fn reset(mut self) {
+        if self.owns_fp() {
+            self.slot.fp_owner.set(core::ptr::null_mut());
+        }
+        if self.owns_vector() {
+            self.slot.vector_owner.set(core::ptr::null_mut());
+        }
+        let image = self.image();
+        image.fp = [0; 33];
+        image.vector_control = [0, 0, 0, VILL, 0];
+        image.vector.fill(0);
+        image.vs = VsRegisters::reset();
+        image.timer = u64::MAX;
+        let (vs, own_timer) = (image.vs, image.own_timer);
+        // SAFETY: this vCPU's own registers.
+        unsafe {
+            vs.load();
+            if own_timer {
+                csr::write::<{ num::VSTIMECMP }>(u64::MAX);
+            }
+        }
+        asm::fence_vsstage();
+        asm::fence_instructions();
+    }
+
+    pub(crate) fn fence_stage2(mut self) {
+        if let Some((vmid, _)) = self.image().vmid {
+            asm::fence_gstage(vmid.number);
+            asm::fence_vsstage(); // translations may be kept of both stages together
+        }
+    }
+
+    pub(crate) fn owns_fp(self) -> bool {
+        self.slot.fp_owner.is(self.me)
+    }
+
+    pub(crate) fn owns_vector(self) -> bool {
+        self.slot.vector_owner.is(self.me)
+    }
+
+    /// Puts this vCPU's floating-point registers into the hart, in the place of whoever's are there. Answers
+    /// whether the hart has any.
+    pub(crate) fn load_fp(mut self) -> bool {
+        if !self.slot.features().fp {
+            return false;
+        }
+        if !self.owns_fp() {
+            self.evict_fp();
+            let registers = self.image().fp.as_ptr();
+            // SAFETY: 33 words; the unit is on in between.
+            with_unit(sbits::FS, || unsafe { asm::fp_load(registers) });
+            self.slot.fp_owner.set(self.ptr());
+        }
+        true
+    }
+
+    /// Takes this vCPU's floating-point registers out of the hart if they are there: they are in the image then.
+    pub(crate) fn save_fp(self) {
+        if self.owns_fp() {
+            self.evict_fp();
+        }
+    }
+
+    fn evict_fp(self) {
+        let owner = self.slot.fp_owner.get();
+        // SAFETY: as in `evict_resident`.
+        let Some(shared) = (unsafe { owner.as_ref() }) else { return };
+        // SAFETY: as in `evict_resident`.
+        let registers = unsafe { shared.image() }.fp.as_mut_ptr();
+        // SAFETY: 33 words; the unit is on in between.
+        with_unit(sbits::FS, || unsafe { asm::fp_save(registers) });
+        // If it is not the one running, it is told with its next load that they are not here.
+        self.slot.fp_owner.set(core::ptr::null_mut());
+    }
+
+    /// Like [`load_fp`](Self::load_fp), for vectors. `false` also if the guest has none.
+    pub(crate) fn load_vector(mut self) -> bool {
+        if self.slot.features().vlenb == 0
+            || self.image().vector.len() != 4 * self.slot.features().vlenb
+        {
+            return false;
+        }
+        if !self.owns_vector() {
+            self.evict_vector();
+            let image = self.image();
+            let (control, registers) = (image.vector_control.as_ptr(), image.vector.as_ptr());
+            // SAFETY: 5 words, and 32 registers of this hart's size; the unit is on in between.
+            with_unit(sstatus::VS, || unsafe { asm::vector_load(control, registers.cast()) });
+            self.slot.vector_owner.set(self.ptr());
+        }
+        true
+    }
+
+    /// Like [`save_fp`](Self::save_fp), for vectors.
+    fn save_vector(self) {
+        if self.owns_vector() {
+            self.evict_vector();
+        }
+    }
+
+    fn evict_vector(self) {
+        let owner = self.slot.vector_owner.get();
+        // SAFETY: as in `evict_resident`.
+        let Some(shared) = (unsafe { owner.as_ref() }) else { return };
+        // SAFETY: as in `evict_resident`.
+        let image = unsafe { shared.image() };
+        let (control, registers) = (image.vector_control.as_mut_ptr(), image.vector.as_mut_ptr());
+        // SAFETY: it was loaded here, so the size is right; the unit is on in between.
+        with_unit(sstatus::VS, || unsafe { asm::vector_save(control, registers.cast()) });
+        self.slot.vector_owner.set(core::ptr::null_mut());
+    }
+}
+
+/// Runs `f` with a unit of the hart switched on by its bits in `sstatus`. Off afterwards: the host has no use for
+/// it, and the guest's `sstatus` is written anew at every entry.
+fn with_unit(bits: u64, f: impl FnOnce()) {
+    // SAFETY: the host is built without the unit's instructions.
+    unsafe { csr::set::<{ snum::SSTATUS }>(bits) };
+    f();
+    // SAFETY: as above.
+    unsafe { csr::clear::<{ snum::SSTATUS }>(bits) };
+}
