@@ -18,6 +18,21 @@ pub trait VmHost {
     /// Where guest time is virtual, the implementation advances it to `deadline_ns` and returns.
     fn wait(&self, deadline_ns: Option<u64>);
 
+    /// Begins a slice of time: a host interrupt is to arrive on the calling physical CPU when
+    /// [`now_ns`](Self::now_ns) reaches `end_ns`, so that the vCPU that runs then leaves the guest. `None`
+    /// needs no interrupt: nobody else wants the CPU. Called where several vCPUs share a physical CPU, each
+    /// time before one of them runs; the last call counts, and need not be remembered over a
+    /// [`wait`](Self::wait) or an interrupt. A [`kick_cpu`](AxVCpuHal::kick_cpu), also one by the physical
+    /// CPU itself, has to end a run as well.
+    ///
+    /// Answers whether the host does all that. `false`, the default, makes every single run of a vCPU its
+    /// slice. That is right with a backend that ends runs by itself, and where each vCPU has a thread of its
+    /// own; otherwise a guest that waits for another of its CPUs in a loop waits forever.
+    fn begin_slice(&self, end_ns: Option<u64>) -> bool {
+        let _ = end_ns;
+        false
+    }
+
     /// Called in waits too short to sleep in: another vCPU is about to leave the guest. `turns` counts the
     /// calls of one such wait; a hosted platform should yield the thread when it gets large, because the
     /// other vCPU's thread may be the one without a processor.

@@ -3,8 +3,8 @@
 //! A machine consists of vCPUs, [memory](GuestMemory), a [bus](Bus) with devices, and the
 //! [firmware](Firmware) that the guest calls. [`riscv`] puts one together for RISC-V. The host supplies
 //! memory ([`RamBacking`]), a place for console output ([`ConsoleSink`]), a clock and a way to wait
-//! ([`VmHost`]); threads are its own business: [`Vm::run_vcpu`] runs one vCPU on the calling thread,
-//! [`Vm::run_in_turn`] all of them.
+//! ([`VmHost`]); threads are its own business: [`Vm::run_vcpu`] runs one vCPU on the calling thread or
+//! physical CPU, [`Vm::run_vcpus`] several that share it, [`Vm::run_in_turn`] all of them.
 //!
 //! # What a guest can do
 //!
@@ -31,6 +31,7 @@ mod memory;
 mod outcome;
 pub mod riscv;
 mod run;
+mod schedule;
 mod stats;
 pub mod summary;
 #[cfg(test)]

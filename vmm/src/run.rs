@@ -1,7 +1,7 @@
-//! The run loop: enter the guest, do what it left for, again. One thread for each vCPU, or all vCPUs in
-//! turn on one.
+//! The run loop: enter the guest, do what it left for, again. On each physical CPU or thread runs one vCPU, or
+//! several that share it.
 
-use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
 use axvcpu::{
@@ -10,6 +10,7 @@ use axvcpu::{
 
 use crate::bus::NoDevice;
 use crate::cpus::{Cpu, PowerState};
+use crate::schedule::{Share, Shares, Slice};
 use crate::stats::ExitKind;
 use crate::vm::{Call, Firmware, Next, Vm};
 use crate::{Outcome, VmHost};
@@ -22,99 +23,99 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
     /// A number without a vCPU, or one that is being run already, ends the machine with
     /// [`CpuFailed`](Outcome::CpuFailed).
     pub fn run_vcpu(&self, cpu: usize, host: &impl VmHost) -> Outcome {
-        let Some(this) = self.cpus.get(cpu as u64) else {
-            return self.stop(Outcome::CpuFailed { cpu, error: AxError::InvalidInput });
-        };
-        if let Err(error) = this.vcpu().bind() {
-            return self.stop(Outcome::CpuFailed { cpu, error });
+        self.run_vcpus(&[cpu], host)
+    }
+
+    /// Runs all vCPUs on the calling thread, as [`run_vcpus`](Self::run_vcpus) does. On a host without slices,
+    /// with a clock that counts instructions, a run is exactly repeatable.
+    pub fn run_in_turn(&self, host: &impl VmHost) -> Outcome {
+        let all: Vec<_> = (0..self.cpus.len()).collect();
+        self.run_vcpus(&all, host)
+    }
+
+    /// Like [`run_vcpu`](Self::run_vcpu), for several vCPUs that share the calling physical CPU. Those that
+    /// can run get it in turn, each for the [slice](VmHost::begin_slice) of time that the host's timer
+    /// measures; those that wait cost nothing. One that is woken goes first, as long as it has not used more
+    /// of the physical CPU than the others.
+    ///
+    /// No vCPUs at all are as wrong as one that does not exist: nothing would ever end the wait for the
+    /// machine's end.
+    pub fn run_vcpus(&self, cpus: &[usize], host: &impl VmHost) -> Outcome {
+        let mut shares = Shares::with_capacity(cpus.len());
+        for &cpu in cpus {
+            let this = self.cpus.get(cpu as u64).ok_or(AxError::InvalidInput);
+            match this.and_then(|this| this.vcpu().bind().map(|()| this)) {
+                Ok(this) => shares.add(cpu, this),
+                Err(error) => self.fail(cpu, error),
+            }
+        }
+        if cpus.is_empty() {
+            self.fail(0, AxError::InvalidInput);
         }
         fence(Ordering::SeqCst); // pairs with `Cpu::start` and `Vm::stop`
-        let outcome = self.until_the_end(cpu, this, host);
-        self.console.flush();
-        take_off(this);
-        outcome
-    }
-
-    fn until_the_end(&self, cpu: usize, this: &Cpu<A>, host: &impl VmHost) -> Outcome {
-        loop {
-            if let Some(outcome) = self.ending() {
-                return outcome;
-            }
-            match self.turn(cpu, this, host) {
-                Ok(Next::Run) => {}
-                Ok(Next::Wait { deadline_ns }) => {
-                    self.console.flush();
-                    self.wait(this, host, deadline_ns);
-                }
-                Err(error) => return self.stop(Outcome::CpuFailed { cpu, error }),
-            }
-        }
-    }
-
-    /// Waits until a blocked vCPU, or one that is off, has something to do again.
-    fn wait(&self, this: &Cpu<A>, host: &impl VmHost, deadline_ns: Option<u64>) {
-        let waiting = || match this.power() {
-            PowerState::Off => true,
-            _ => this.vcpu().state() == VCpuState::Blocked,
-        };
-        while waiting() && !self.has_ended() {
-            if deadline_ns.is_some_and(|deadline| host.now_ns() >= deadline) {
-                this.vcpu().wake();
-            } else {
-                host.wait(deadline_ns);
-            }
-        }
-    }
-
-    /// Runs all vCPUs on the calling thread, one after the other, until the machine ends, and tells how it
-    /// ended. With a clock that counts instructions a run is exactly repeatable.
-    ///
-    /// The backend must end a run after a while by itself (with [`Nothing`](Exit::Nothing)), or a guest
-    /// that waits for another of its CPUs in a loop waits forever.
-    pub fn run_in_turn(&self, host: &impl VmHost) -> Outcome {
-        for (cpu, this) in self.cpus.iter().enumerate() {
-            if let Err(error) = this.vcpu().bind() {
-                self.stop(Outcome::CpuFailed { cpu, error });
-            }
-        }
-        fence(Ordering::SeqCst);
-        let mut deadlines = vec![None; self.cpus.len()];
         let outcome = loop {
             if let Some(outcome) = self.ending() {
                 break outcome;
             }
-            let mut ran = false;
-            for ((cpu, this), deadline) in self.cpus.iter().enumerate().zip(&mut deadlines) {
-                if self.has_ended() {
-                    break;
+            match shares.next(host, |share| self.can_run(share, host)) {
+                Some((share, slice)) => self.run_slice(share, slice, host),
+                None => {
+                    self.console.flush();
+                    host.wait(shares.deadline_ns());
                 }
-                if this.power() == PowerState::Off {
-                    continue;
-                }
-                if this.vcpu().state() == VCpuState::Blocked {
-                    if deadline.is_none_or(|at| host.now_ns() < at) {
-                        continue;
-                    }
-                    this.vcpu().wake();
-                }
-                *deadline = None;
-                ran = true;
-                match self.turn(cpu, this, host) {
-                    Ok(Next::Run) => {}
-                    Ok(Next::Wait { deadline_ns }) => *deadline = deadline_ns,
-                    Err(error) => {
-                        self.stop(Outcome::CpuFailed { cpu, error });
-                    }
-                }
-            }
-            if !ran {
-                self.console.flush();
-                host.wait(deadlines.iter().flatten().min().copied());
             }
         };
         self.console.flush();
-        self.cpus.iter().for_each(take_off);
+        shares.iter().for_each(|share| take_off(share.this));
         outcome
+    }
+
+    fn fail(&self, cpu: usize, error: AxError) {
+        self.stop(Outcome::CpuFailed { cpu, error });
+    }
+
+    /// Whether a vCPU has something to do. Starts one that was told to start, and wakes one that has waited
+    /// long enough.
+    fn can_run(&self, share: &mut Share<'_, A>, host: &impl VmHost) -> bool {
+        let this = share.this;
+        match this.power() {
+            PowerState::On | PowerState::Suspended => {}
+            PowerState::Off => return false,
+            PowerState::Starting => {
+                // If the starter has not said where yet: it kicks this physical CPU when it has.
+                let Some((entry, arg)) = this.take_start() else { return false };
+                if let Err(error) = self.firmware.start(this.vcpu(), entry, arg) {
+                    self.fail(share.cpu, error);
+                    return false;
+                }
+            }
+        }
+        if this.vcpu().state() == VCpuState::Blocked {
+            if share.deadline_ns.is_none_or(|deadline| host.now_ns() < deadline) {
+                return false;
+            }
+            this.vcpu().wake();
+        }
+        share.deadline_ns = None;
+        if this.power() == PowerState::Suspended {
+            this.set_power(PowerState::On);
+        }
+        true
+    }
+
+    /// Runs a vCPU until it waits, somebody else may have to run, or the machine may have ended.
+    fn run_slice(&self, share: &mut Share<'_, A>, slice: Slice, host: &impl VmHost) {
+        loop {
+            match self.turn(share.cpu, share.this, host) {
+                Ok(Next::Run) if slice == Slice::Open => {}
+                Ok(Next::Run | Next::Yield) => return,
+                Ok(Next::Wait { deadline_ns }) => {
+                    share.deadline_ns = deadline_ns;
+                    return;
+                }
+                Err(error) => return self.fail(share.cpu, error),
+            }
+        }
     }
 
     #[inline]
@@ -125,21 +126,6 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
     /// One entry into the guest and what it was left for.
     #[inline]
     fn turn(&self, cpu: usize, this: &Cpu<A>, host: &impl VmHost) -> AxResult<Next> {
-        match this.power() {
-            PowerState::On => {}
-            PowerState::Off => return Ok(Next::Wait { deadline_ns: None }),
-            PowerState::Starting => {
-                let Some((entry, arg)) = this.take_start() else {
-                    host.relax(0); // the starter is about to say where
-                    return Ok(Next::Run);
-                };
-                self.firmware.start(this.vcpu(), entry, arg)?;
-            }
-            PowerState::Suspended => this.set_power(PowerState::On),
-        }
-        if this.vcpu().state() == VCpuState::Blocked {
-            return Ok(Next::Wait { deadline_ns: None });
-        }
         let before = host.exit_clock_ns();
         let exit = this.vcpu().run()?;
         let between = host.exit_clock_ns();
@@ -173,27 +159,29 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
                 let deadline_ns = wake_after_ns.map(|ns| host.now_ns().saturating_add(ns));
                 return Ok(Next::Wait { deadline_ns });
             }
-            Exit::Nothing => {}
+            Exit::Nothing => return Ok(Next::Yield),
             // What can be neither mapped nor emulated fails in the guest like any access to nothing.
             Exit::NestedPageFault { .. } => {
                 this.counters.count(ExitKind::Unclaimed);
                 this.vcpu().fail_access()?;
             }
-            Exit::ExternalInterrupt { .. } => A::Hal::irq_handler(),
+            Exit::ExternalInterrupt { .. } => {
+                A::Hal::irq_handler();
+                return Ok(Next::Yield);
+            }
             // No machine here has ports: reads find the bus floating high.
             Exit::IoRead { width, .. } => {
                 this.counters.count(ExitKind::Unclaimed);
                 this.vcpu().set_return_value(width.mask())?;
             }
             Exit::IoWrite { .. } => this.counters.count(ExitKind::Unclaimed),
-            Exit::SystemDown => {
-                self.stop(Outcome::PowerOff);
-            }
-            Exit::SystemReset => {
-                self.stop(Outcome::Reboot { warm: false });
-            }
             exit => {
-                self.stop(Outcome::UnknownExit { cpu, exit });
+                self.stop(match exit {
+                    Exit::SystemDown => Outcome::PowerOff,
+                    Exit::SystemReset => Outcome::Reboot { warm: false },
+                    exit => Outcome::UnknownExit { cpu, exit },
+                });
+                return Ok(Next::Yield);
             }
         }
         Ok(Next::Run)

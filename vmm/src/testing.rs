@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::Mutex;
@@ -65,15 +66,22 @@ unsafe impl RamBacking for Heap {
 /// A platform whose physical CPUs are threads.
 pub(crate) struct Hal;
 
-static THREADS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
+/// Each with a flag that it was kicked.
+static THREADS: Mutex<Vec<(Thread, Arc<AtomicBool>)>> = Mutex::new(Vec::new());
 
 std::thread_local! {
     static CPU: usize = {
         let mut threads = THREADS.lock().unwrap();
-        threads.push(thread::current());
+        threads.push((thread::current(), KICKED.with(Arc::clone)));
         threads.len() - 1
     };
     static CURRENT: Cell<*mut ()> = const { Cell::new(ptr::null_mut()) };
+    static KICKED: Arc<AtomicBool> = Arc::default();
+}
+
+/// Whether the calling thread's CPU was kicked since the last call.
+pub(crate) fn take_kick() -> bool {
+    KICKED.with(|kicked| kicked.swap(false, Ordering::Relaxed))
 }
 
 // SAFETY: every thread has its own word, and its own number for life.
@@ -87,7 +95,9 @@ unsafe impl AxVCpuHal for Hal {
     }
 
     fn kick_cpu(cpu: usize) {
-        THREADS.lock().unwrap()[cpu].unpark();
+        let (thread, kicked) = &THREADS.lock().unwrap()[cpu];
+        kicked.store(true, Ordering::Relaxed);
+        thread.unpark();
     }
 
     fn load_current() -> *mut () {

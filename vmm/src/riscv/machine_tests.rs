@@ -28,10 +28,18 @@ fn store(addr: u64, width: AccessWidth, data: u64) -> Exit {
 
 /// Runs every vCPU on a thread of its own; all of them must see the same end.
 fn run_on_threads(vm: &RiscvVm<Fake>) -> Outcome {
+    run_shared(vm, 1)
+}
+
+/// Runs the vCPUs on threads, `sharing` on each.
+fn run_shared(vm: &RiscvVm<Fake>, sharing: usize) -> Outcome {
     let host = &Threads::new();
+    let cpus: Vec<_> = (0..vm.cpus().len()).collect();
     thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..vm.cpus().len()).map(|cpu| scope.spawn(move || vm.run_vcpu(cpu, host))).collect();
+        let threads: Vec<_> = cpus
+            .chunks(sharing)
+            .map(|cpus| scope.spawn(move || vm.run_vcpus(cpus, host)))
+            .collect();
         let mut outcomes = threads.into_iter().map(|thread| thread.join().unwrap());
         let first = outcomes.next().unwrap();
         assert!(outcomes.all(|outcome| outcome == first));
@@ -221,35 +229,43 @@ fn virtual_time_moves_to_the_earliest_deadline() {
     assert_eq!(vm.stats()[0].count(ExitKind::Halt), 5); // at 0, 700, 1400, 2100, 2800
 }
 
-/// Four harts on four threads: the first starts the others, fences and interrupts them, and waits until they
-/// have stopped.
+/// Harts on as many threads, and on fewer that some of them share.
 #[test]
 fn harts_on_threads() {
-    const HARTS: u64 = 4;
+    for harts in 1..=4 {
+        for sharing in 1..=harts {
+            harts_that_share(harts, sharing as usize);
+        }
+    }
+}
+
+/// The first hart starts the others, fences and interrupts them, and waits until they have stopped.
+fn harts_that_share(harts: u64, sharing: usize) {
     const ROUNDS: usize = 400;
     const INTERRUPTS: usize = 20;
     let fences = Arc::new(AtomicU32::new(0));
+    let others = (1 << harts) - 2;
     let mut waiting_for = 0;
     let boss: Program = Box::new(move |regs| {
         let round = regs.step;
         if round > 0 {
             assert_eq!(regs.gpr[10], 0);
         }
-        if round < 3 {
+        if round as u64 + 1 < harts {
             let hart = round as u64 + 1;
             return ecall(hsm::EID_HSM, hsm::HART_START, [hart, RAM_BASE + 8, hart]);
         }
         if round < ROUNDS && round % 2 == 0 {
-            return ecall(rfnc::EID_RFNC, rfnc::REMOTE_FENCE_I, [0b1110, 0, 0]);
+            return ecall(rfnc::EID_RFNC, rfnc::REMOTE_FENCE_I, [others, 0, 0]);
         }
         if round < ROUNDS || round % 2 == 0 {
-            return ecall(spi::EID_SPI, 0, [0b1110, 0, 0]);
+            return ecall(spi::EID_SPI, 0, [others, 0, 0]);
         }
         // Every other round: has the next one stopped?
         if waiting_for == 0 || regs.gpr[9] == 1 {
             waiting_for += 1;
         }
-        if waiting_for == HARTS {
+        if waiting_for == harts {
             return shutdown();
         }
         ecall(hsm::EID_HSM, hsm::HART_GET_STATUS, [waiting_for, 0, 0])
@@ -278,10 +294,10 @@ fn harts_on_threads() {
         })
     };
     let mut programs = vec![boss];
-    programs.extend((1..HARTS).map(|_| worker(fences.clone())));
+    programs.extend((1..harts).map(|_| worker(fences.clone())));
     let (vm, _) = machine(programs);
-    assert_eq!(run_on_threads(&vm), Outcome::PowerOff);
-    assert!(fences.load(Ordering::Relaxed) > 0);
+    assert_eq!(run_shared(&vm, sharing), Outcome::PowerOff);
+    assert_eq!(fences.load(Ordering::Relaxed) > 0, harts > 1);
     for cpu in vm.cpus() {
         assert_eq!(cpu.vcpu().state(), VCpuState::Free);
     }
