@@ -203,13 +203,39 @@ impl<A> Control<A> {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => {
-                    let arch = ManuallyDrop::new(self.arch.get_mut());
-                    return Ok(Claim { control: self, arch, before: word, end: Self::ABANDONED });
-                }
+                Ok(_) => return Ok(self.claimed(word, claimed)),
                 Err(now) => word = now,
             }
         }
+    }
+
+    /// [`claim`](Self::claim) for a run: of a `Ready` vCPU, shown as `Running`, unless its last exit has no
+    /// answer. The usual case is one comparison and one exchange.
+    #[inline]
+    pub(crate) fn claim_run(&self) -> AxResult<Claim<'_, A>> {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & (STATE_MASK | CLAIMED | UNANSWERED) == VCpuState::Ready as u32 {
+            let claimed = word ^ (VCpuState::Ready as u32 ^ VCpuState::Running as u32) | CLAIMED;
+            let exchanged =
+                self.word.compare_exchange(word, claimed, Ordering::Acquire, Ordering::Relaxed);
+            if exchanged.is_ok() {
+                return Ok(self.claimed(word, claimed));
+            }
+        }
+        self.claim_run_slowly()
+    }
+
+    #[cold]
+    fn claim_run_slowly(&self) -> AxResult<Claim<'_, A>> {
+        let refusal = (UNANSWERED, AxError::Unanswered);
+        self.claim(States::of([VCpuState::Ready]), refusal, Some(VCpuState::Running))
+    }
+
+    /// The claim, after the word was changed to `claimed`.
+    #[inline]
+    fn claimed(&self, before: u32, claimed: u32) -> Claim<'_, A> {
+        let arch = ManuallyDrop::new(self.arch.get_mut());
+        Claim { control: self, arch, before, claimed, end: Self::ABANDONED }
     }
 
     /// Leaves `requests` for the vCPU. Answers the state it was found in, after a blocked vCPU was made
@@ -254,6 +280,8 @@ pub(crate) struct Claim<'a, A> {
     control: &'a Control<A>,
     arch: ManuallyDrop<MutPtr<A>>,
     before: u32,
+    /// The word as the claim made it. Other threads add requests to it, nothing else.
+    claimed: u32,
     end: End,
 }
 
@@ -277,7 +305,14 @@ impl<'a, A> Claim<'a, A> {
         self.before & bits & OWNER_BITS != 0
     }
 
-    /// What other threads want before the guest is entered.
+    /// Whether something had to be done before an entry when the claim was taken. A request that came later
+    /// found the vCPU running, and kicks it.
+    #[inline]
+    pub(crate) fn found_requests(&self) -> bool {
+        self.before & (ENTRY_REQUESTS | DEFERRED) != 0
+    }
+
+    /// What other threads want while the guest runs.
     #[inline]
     pub(crate) fn requests(&self) -> Requests<'a> {
         Requests(&self.control.word)
@@ -335,11 +370,17 @@ impl<A> Drop for Claim<'_, A> {
         unsafe { ManuallyDrop::drop(&mut self.arch) };
         let End { state, set, clear } = self.end;
         let word = &self.control.word;
+        if state != VCpuState::Blocked {
+            // Only the claim's holder changes these bits, so it knows which of them to turn over.
+            let after = self.claimed & !(STATE_MASK | CLAIMED | clear) | set | state as u32;
+            word.fetch_xor(self.claimed ^ after, Ordering::Release);
+            return;
+        }
         let mut before = word.load(Ordering::Relaxed);
         loop {
             let mut after = before & !(STATE_MASK | CLAIMED | clear) | set;
             // A request that came first must not be slept through.
-            after |= if state == VCpuState::Blocked && before & WAKING != 0 {
+            after |= if before & WAKING != 0 {
                 after &= !WAKE;
                 VCpuState::Ready
             } else {

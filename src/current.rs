@@ -1,7 +1,7 @@
 //! Which vCPU this physical CPU is working on.
 //!
-//! The per-CPU word of the [`AxVCpuHal`] points to a [`CurrentVCpu`] record for exactly as long as a backend
-//! method runs. The record lives on the stack of that call, so it needs no storage and calls nest.
+//! The per-CPU word of the [`AxVCpuHal`] points to the vCPU for exactly as long as a backend method runs, and
+//! back to the one before, if any, after it: calls nest.
 #![allow(unsafe_code)] // follows the per-CPU word
 
 use core::any::TypeId;
@@ -20,10 +20,16 @@ pub struct CurrentVCpu {
     pub vcpu_id: VCpuId,
 }
 
-struct Record {
-    ids: CurrentVCpu,
+/// What every [`AxVCpu`] begins with, whatever its backend: what can be read of it without knowing that.
+pub(crate) struct Header {
+    pub(crate) ids: CurrentVCpu,
     backend: TypeId,
-    vcpu: *const (),
+}
+
+impl Header {
+    pub(crate) fn new<A: AxArchVCpu>(vm_id: VmId, vcpu_id: VCpuId) -> Self {
+        Self { ids: CurrentVCpu { vm_id, vcpu_id }, backend: TypeId::of::<A>() }
+    }
 }
 
 /// Runs `f` with `vcpu` as this physical CPU's current vCPU.
@@ -39,25 +45,19 @@ pub(crate) fn scope<A: AxArchVCpu, R>(vcpu: &AxVCpu<A>, f: impl FnOnce() -> R) -
         }
     }
 
-    let mut record = Record {
-        ids: CurrentVCpu { vm_id: vcpu.vm_id(), vcpu_id: vcpu.vcpu_id() },
-        backend: TypeId::of::<A>(),
-        vcpu: ptr::from_ref(vcpu).cast(),
-    };
     let _restore = Restore::<A::Hal>(A::Hal::load_current(), core::marker::PhantomData);
-    // Interrupt handlers of this CPU follow the word: the record is complete before it is stored, and stays so
-    // until the word is restored.
-    compiler_fence(Ordering::Release);
-    // SAFETY: a record that lives until `_restore` has put back the word, on any way out of here.
-    unsafe { A::Hal::store_current(ptr::from_mut(&mut record).cast()) };
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: a vCPU that is borrowed until `_restore` has put back the word, on any way out of here.
+    unsafe { A::Hal::store_current(ptr::from_ref(vcpu).cast_mut().cast()) };
     f()
 }
 
-fn with_record<H: AxVCpuHal, R>(f: impl FnOnce(&Record) -> R) -> Option<R> {
-    let record = H::load_current().cast::<Record>().cast_const();
-    // SAFETY: null or what `scope` stored on this very CPU (the HAL's promise). `scope` has not returned, as
-    // it restores the word first, so the record is alive; it is never written after it was stored.
-    unsafe { record.as_ref() }.map(f)
+fn with_header<H: AxVCpuHal, R>(f: impl FnOnce(&Header) -> R) -> Option<R> {
+    let header = H::load_current().cast::<Header>().cast_const();
+    // SAFETY: null or what `scope` stored on this very CPU (the HAL's promise): an `AxVCpu`, which begins with
+    // its header. `scope` has not returned, as it restores the word first, so the vCPU is still borrowed; its
+    // header never changes.
+    unsafe { header.as_ref() }.map(f)
 }
 
 /// Calls `f` with the vCPU whose backend method is running on this physical CPU: what a host's interrupt
@@ -68,16 +68,16 @@ fn with_record<H: AxVCpuHal, R>(f: impl FnOnce(&Record) -> R) -> Option<R> {
 /// always; what needs the backend itself is refused, because it is in use.
 #[doc(alias = "CURRENT_VCPU")]
 pub fn with_current_vcpu<A: AxArchVCpu, R>(f: impl FnOnce(&AxVCpu<A>) -> R) -> Option<R> {
-    with_record::<A::Hal, _>(|record| {
-        if record.backend != TypeId::of::<A>() {
-            return None;
-        }
-        // SAFETY: the record was made from an `&AxVCpu` of this backend that `scope` still borrows.
-        Some(f(unsafe { &*record.vcpu.cast::<AxVCpu<A>>() }))
-    })?
+    let backend = with_header::<A::Hal, _>(|header| header.backend)?;
+    if backend != TypeId::of::<A>() {
+        return None;
+    }
+    let vcpu = A::Hal::load_current().cast::<AxVCpu<A>>().cast_const();
+    // SAFETY: `scope` stored an `&AxVCpu` of this backend, which it still borrows.
+    Some(f(unsafe { &*vcpu }))
 }
 
 /// The ids of the vCPU whose backend method is running on this physical CPU; `None` outside of one.
 pub fn current_ids<H: AxVCpuHal>() -> Option<CurrentVCpu> {
-    with_record::<H, _>(|record| record.ids)
+    with_header::<H, _>(|header| header.ids)
 }

@@ -5,6 +5,7 @@ use crate::control::{
     ANSWERABLE, BOUND, Claim, Control, DEFERRED, IRQ_MASK, IRQ_SHIFT, KICK, LINES, States,
     UNANSWERED, WAKE,
 };
+use crate::current::Header;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::{
     AxArchVCpu, AxError, AxResult, AxVCpuExitReason, AxVCpuHal, Fence, GuestPhysAddr, HostPhysAddr,
@@ -47,14 +48,14 @@ const ANYWAY: (u32, AxError) = (0, AxError::InvalidInput);
 /// # States
 ///
 /// See [`VCpuState`] for the transitions. Dropping a bound vCPU unbinds it: drop it on its physical CPU.
+#[repr(C)] // the header comes first
 pub struct AxVCpu<A: AxArchVCpu> {
-    vm_id: VmId,
-    vcpu_id: VCpuId,
+    header: Header,
+    /// The physical CPU of the last [`bind`](Self::bind); has a meaning while bound.
+    cpu: AtomicUsize,
     favor_phys_cpu: usize,
     phys_cpu_set: Option<usize>,
     control: Control<A>,
-    /// The physical CPU of the last [`bind`](Self::bind); has a meaning while bound.
-    cpu: AtomicUsize,
     /// Vectors that wait for the next entry.
     pending: [AtomicU64; VECTOR_WORDS],
     /// The lines as their devices want them.
@@ -83,12 +84,11 @@ impl<A: AxArchVCpu> AxVCpu<A> {
             return Err(AxError::InvalidInput);
         }
         Ok(Self {
-            vm_id,
-            vcpu_id,
+            header: Header::new::<A>(vm_id, vcpu_id),
+            cpu: AtomicUsize::new(0),
             favor_phys_cpu,
             phys_cpu_set,
             control: Control::new(A::new(vm_id, vcpu_id, config)?),
-            cpu: AtomicUsize::new(0),
             pending: core::array::from_fn(|_| AtomicU64::new(0)),
             lines: AtomicU64::new(0),
             lines_told: AtomicU64::new(0),
@@ -98,13 +98,13 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// The machine this vCPU belongs to.
     #[inline]
     pub fn vm_id(&self) -> VmId {
-        self.vm_id
+        self.header.ids.vm_id
     }
 
     /// The vCPU's number within its machine.
     #[inline]
     pub fn vcpu_id(&self) -> VCpuId {
-        self.vcpu_id
+        self.header.ids.vcpu_id
     }
 
     /// The physical CPU the hypervisor would like to run the vCPU on. A wish only.
@@ -237,8 +237,7 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// succeeds. An error of the guest entry itself makes the vCPU [`Invalid`](VCpuState::Invalid).
     #[inline]
     pub fn run(&self) -> AxResult<AxVCpuExitReason> {
-        const READY: States = States::of([VCpuState::Ready]);
-        let mut claim = self.control.claim(READY, NOTHING_OPEN, Some(VCpuState::Running))?;
+        let mut claim = self.control.claim_run()?;
         if let Err(wrong) = self.check_cpu() {
             claim.restore();
             return Err(wrong);
@@ -246,10 +245,11 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         let mut owner =
             Owner { deferred: claim.has(DEFERRED), entered: false, entry_failed: false };
         let requests = claim.requests();
+        let mut wanted = claim.found_requests();
         // The exit is large: it is passed on by reference to where the caller wants it, never repacked.
         let result = current::scope(self, || {
             loop {
-                if owner.deferred || requests.pending() {
+                if wanted {
                     match self.carry_out_requests(&mut claim, &mut owner) {
                         Ok(false) => {}
                         Ok(true) => return Ok(AxVCpuExitReason::Nothing),
@@ -259,7 +259,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
                 owner.entered = true;
                 let result = claim.run_watching(requests);
                 match &result {
-                    Ok(AxVCpuExitReason::Nothing) if requests.pending() => continue,
+                    Ok(AxVCpuExitReason::Nothing) if requests.pending() => {
+                        wanted = true;
+                        continue;
+                    }
                     Ok(_) => {}
                     Err(_) => owner.entry_failed = true,
                 }
