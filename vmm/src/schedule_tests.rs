@@ -224,7 +224,7 @@ fn who_is_woken_does_not_starve_others() {
     let programs = vec![
         boss(3, spins(&sim, &time, 0, 300 * MS)),
         naps(&sim, &time, 1, (SLICE_NS - STEP, STEP), &late),
-        naps(&sim, &time, 2, (SLICE_NS / 4, STEP), &late),
+        naps(&sim, &time, 2, (STEP, STEP), &late),
     ];
     run(programs, &sim);
     let [spinner, greedy, other, _] = used(&time);
