@@ -410,3 +410,7 @@ impl<H> Drop for RiscvVCpu<H> {
         drop(unsafe { Box::from_raw(self.shared.0) });
     }
 }
+
+#[cfg(test)]
+#[path = "vcpu_tests.rs"]
+mod tests;
