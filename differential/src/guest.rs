@@ -9,12 +9,11 @@ use anyhow::{Context, bail};
 use axvcpu::{AxVCpu, AxVCpuExitReason, GuestPhysAddr};
 use axvcpu_cli::hal::{Frames, LinuxHal};
 use axvcpu_cli::memory::GuestRam;
+use axvcpu_differential::image::{self, Image};
+use axvcpu_differential::{layout, paging};
 use axvcpu_riscv::paging::SV39X4;
 use axvcpu_riscv::stage2::{Perms, Stage2};
 use axvcpu_soft::{Clock, SoftConfig, SoftVCpu, VirtualClock};
-
-use crate::image::{self, Image};
-use crate::{layout, paging};
 
 /// A batch takes a fraction of a second; something is wrong with one that takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,7 +93,8 @@ pub(crate) fn run(image: &Image, mode: Mode) -> anyhow::Result<Outcome> {
     ram.bytes()[..image.bytes.len()].copy_from_slice(&image.bytes);
     let entry = match mode {
         Mode::Bare => image.supervisor_entry,
-        Mode::Paging => paging::prepare(ram.bytes(), image.user_entry)?,
+        Mode::Paging => paging::prepare(ram.bytes(), image.user_entry, paging::INTERVAL)
+            .map_err(anyhow::Error::msg)?,
     };
     ram.hart(entry, |ram, vcpu| serve(vcpu, ram, mode))
 }

@@ -1,23 +1,27 @@
 //! The driver that runs one program after another, and the image that holds it and them.
 
-use anyhow::{Context, bail};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use axvcpu_riscv::asm::{csrs, *};
 
 use crate::layout;
 use crate::program::Program;
 
-/// Linux's `write` and `exit`, all the system calls there are.
-pub(crate) const WRITE: u64 = 64;
-pub(crate) const EXIT: u64 = 93;
+/// Linux's `write`, which with [`EXIT`] is all the system calls there are.
+pub const WRITE: u64 = 64;
+/// Linux's `exit`.
+pub const EXIT: u64 = 93;
 
 /// What a batch of programs looks like in memory.
-pub(crate) struct Image {
+pub struct Image {
     /// The bytes from [`layout::BASE`] on.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Where a Linux process starts, in U-mode with everything ready.
-    pub(crate) user_entry: u64,
+    pub user_entry: u64,
     /// Where a hart starts that is in S-mode and has nothing ready.
-    pub(crate) supervisor_entry: u64,
+    pub supervisor_entry: u64,
 }
 
 /// Everything the driver needs to know about one program.
@@ -27,13 +31,13 @@ struct Blob {
 }
 
 impl Blob {
-    fn new(program: &Program) -> anyhow::Result<Self> {
-        let mut code = program.code().map_err(anyhow::Error::msg)?;
+    fn new(program: &Program) -> Result<Self, String> {
+        let mut code = program.code()?;
         if code.len() as u64 > layout::CODE_SIZE - 8 {
-            bail!("the program has {} bytes of code; make it shorter", code.len());
+            return Err(format!("the program has {} bytes of code; make it shorter", code.len()));
         }
         // Back to the driver: the fuel register is the only one whose value nobody needs any more.
-        code.extend_from_slice(&exit_code()?);
+        code.extend_from_slice(&exit_code().map_err(|error| error.to_string())?);
         code.resize(code.len().next_multiple_of(8), 0);
         let mut state = program.data.clone();
         state.resize(layout::DATA_SIZE as usize, 0);
@@ -44,14 +48,14 @@ impl Blob {
 }
 
 /// The jump at a program's end: to the second instruction slot of the driver.
-fn exit_code() -> anyhow::Result<Vec<u8>> {
+fn exit_code() -> Result<Vec<u8>, AsmError> {
     let mut a = Asm::new(0);
     a.lui(T6, (layout::BASE >> 12) as u32);
     // `lui` sign-extends and the address has bit 31 set.
     a.slli(T6, T6, 32);
     a.srli(T6, T6, 32);
     a.jalr(ZERO, RETURN as i32, T6);
-    Ok(a.finish()?)
+    a.finish()
 }
 
 /// Offsets of the driver's doors.
@@ -60,15 +64,21 @@ const RETURN: u64 = 4;
 const SUPERVISOR: u64 = 8;
 
 /// Writes the driver and `programs` into one image.
-pub(crate) fn build(programs: &[Program]) -> anyhow::Result<Image> {
+///
+/// # Errors
+///
+/// When one of them cannot be encoded, or they do not fit.
+pub fn build(programs: &[Program]) -> Result<Image, String> {
     let blobs = programs
         .iter()
-        .map(|program| Blob::new(program).with_context(|| format!("seed {}", program.seed)))
+        .map(|program| {
+            Blob::new(program).map_err(|error| format!("seed {}: {error}", program.seed))
+        })
         .collect::<Result<Vec<_>, _>>()?;
 
-    let mut bytes = driver()?;
+    let mut bytes = driver().map_err(|error| error.to_string())?;
     if bytes.len() as u64 > layout::CODE - layout::BASE {
-        bail!("the driver has outgrown its place");
+        return Err("the driver has outgrown its place".to_string());
     }
     bytes.resize((layout::PROGRAMS - layout::BASE) as usize, 0);
     // The index: size of the code, then code, then state; a size of 0 ends it.
@@ -79,7 +89,7 @@ pub(crate) fn build(programs: &[Program]) -> anyhow::Result<Image> {
     }
     bytes.extend_from_slice(&0u64.to_le_bytes());
     if bytes.len() as u64 > layout::END - layout::BASE {
-        bail!("{} programs do not fit into one image", programs.len());
+        return Err(format!("{} programs do not fit into one image", programs.len()));
     }
     Ok(Image {
         bytes,
@@ -176,7 +186,7 @@ fn driver() -> Result<Vec<u8>, AsmError> {
 
     a.zero((layout::CODE - a.here()) as usize);
     a.bind(program);
-    std::mem::replace(a, Asm::new(0)).finish()
+    core::mem::replace(a, Asm::new(0)).finish()
 }
 
 /// Copies `T0` bytes, a multiple of 8 and not 0, and leaves `from` behind them.

@@ -4,24 +4,24 @@
 //! depends on the program alone and a seed can be repeated by itself.
 
 /// The driver, and the beginning of the image.
-pub(crate) const BASE: u64 = 0x8000_0000;
+pub const BASE: u64 = 0x8000_0000;
 /// Where programs run.
-pub(crate) const CODE: u64 = BASE + 0x1_0000;
+pub const CODE: u64 = BASE + 0x1_0000;
 /// Room for a program's code.
-pub(crate) const CODE_SIZE: u64 = 0x1_0000;
+pub const CODE_SIZE: u64 = 0x1_0000;
 /// What a program leaves behind: its data, then its registers. A page boundary is in the data's middle.
-pub(crate) const RESULT: u64 = BASE + 0x2_1000 - DATA_SIZE / 2;
+pub const RESULT: u64 = BASE + 0x2_1000 - DATA_SIZE / 2;
 /// The data area's size in bytes.
-pub(crate) const DATA_SIZE: u64 = 2048;
+pub const DATA_SIZE: u64 = 2048;
 /// What `x30` holds.
-pub(crate) const DATA_MIDDLE: u64 = RESULT + DATA_SIZE / 2;
+pub const DATA_MIDDLE: u64 = RESULT + DATA_SIZE / 2;
 /// Where the registers are stored at the end: `x1` to `x31`, `f0` to `f31`, `fcsr`.
-pub(crate) const REGISTERS: u64 = RESULT + DATA_SIZE;
+pub const REGISTERS: u64 = RESULT + DATA_SIZE;
 /// How many bytes a program leaves behind.
-pub(crate) const RESULT_SIZE: u64 = DATA_SIZE + 8 * (31 + 32 + 1);
+pub const RESULT_SIZE: u64 = DATA_SIZE + 8 * (31 + 32 + 1);
 /// Page tables, for the guest that uses them.
-pub(crate) const TABLES: u64 = BASE + 0x3_0000;
+pub const TABLES: u64 = BASE + 0x3_0000;
 /// The programs.
-pub(crate) const PROGRAMS: u64 = BASE + 0x4_0000;
+pub const PROGRAMS: u64 = BASE + 0x4_0000;
 /// The end of the address space the guest has: 16 MiB.
-pub(crate) const END: u64 = BASE + 0x100_0000;
+pub const END: u64 = BASE + 0x100_0000;

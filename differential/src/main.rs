@@ -1,32 +1,25 @@
 //! Random RISC-V programs, run by the software hart and by QEMU's user-mode emulation, must leave every
 //! register and every byte of memory the same.
 //!
-//! A program is made from a seed ([`generate`]) and covers all of user mode: RV64GC with Zba, Zbb and Zbs,
-//! with operands at the edges and results that are used at once. Many of them share one image ([`image`]),
-//! which is a Linux executable for QEMU ([`qemu`]) and a guest for the software hart ([`guest`]). A program
-//! on which the two differ is made short ([`shrink`]) and printed with the command that repeats it.
+//! The programs are the library's ([`axvcpu_differential`]). An image of many is a Linux executable for QEMU
+//! ([`qemu`]) and a guest for the software hart ([`guest`]). A program on which the two differ is made short and
+//! printed with the command that repeats it.
 
 mod compare;
 mod elf;
-mod generate;
 mod guest;
-mod image;
-mod layout;
-mod paging;
-mod program;
 mod qemu;
-mod rng;
-mod shrink;
-mod supervisor;
+mod supervise;
 
 use std::ops::Range;
 use std::process::ExitCode;
 
+use axvcpu_differential::program::Program;
+use axvcpu_differential::{generate, shrink};
 use clap::Parser;
 
 use compare::compare;
 use guest::Mode;
-use program::Program;
 use qemu::Qemu;
 
 /// Programs in one image.
@@ -113,7 +106,7 @@ const ENOUGH: u64 = 10;
 fn supervise(qemu: &Qemu, seeds: Range<u64>) -> anyhow::Result<(u64, u64)> {
     let (mut passed, mut failed) = (0, 0);
     for seed in seeds {
-        let Some(text) = supervisor::compare(qemu, seed)? else {
+        let Some(text) = supervise::compare(qemu, seed)? else {
             passed += 1;
             continue;
         };
@@ -176,7 +169,7 @@ fn report(
         );
         return Ok(());
     }
-    let shrunk = shrink::shrink(program, |program| Ok(alone(program)?.is_some()))?;
+    let shrunk = shrink::shrink(program, |program| alone(program).map(|found| found.is_some()))?;
     let text = alone(&shrunk)?.map(|difference| difference.text).unwrap_or_default();
     println!("made short:\n{}{}{text}", shrunk.initial(), shrunk.listing());
     Ok(())

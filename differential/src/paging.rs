@@ -4,14 +4,16 @@
 //! Pages that follow one another in a program's address space do not in memory, so that an access or an
 //! instruction across a page boundary must be translated twice.
 
-use anyhow::Context;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use axvcpu_riscv::asm::{csrs, *};
 use axvcpu_riscv::paging::{PAGE_SIZE, SV39, pte};
 
 use crate::layout;
 
 /// The hypercall that says that a program has trapped: cause, value and program counter are its arguments.
-pub(crate) const TRAP: u64 = 0x7472_6170;
+pub const TRAP: u64 = 0x7472_6170;
 
 const KERNEL: u64 = layout::TABLES;
 const ROOT: u64 = KERNEL + PAGE_SIZE;
@@ -19,12 +21,12 @@ const MIDDLE: u64 = ROOT + PAGE_SIZE;
 const LOWEST: u64 = MIDDLE + PAGE_SIZE;
 
 /// Ticks between timer interrupts: 700 instructions when each counts as one nanosecond.
-const INTERVAL: i32 = 7;
+pub const INTERVAL: i32 = 7;
 
 const CODE_PAGES: u64 = layout::CODE_SIZE / PAGE_SIZE;
 
 /// Where the byte at virtual address `address` is in memory.
-pub(crate) fn translate(address: u64) -> u64 {
+pub fn translate(address: u64) -> u64 {
     let (page, offset) = (address & !(PAGE_SIZE - 1), address % PAGE_SIZE);
     let code = page.wrapping_sub(layout::CODE) / PAGE_SIZE;
     let physical = if code < CODE_PAGES {
@@ -41,7 +43,12 @@ pub(crate) fn translate(address: u64) -> u64 {
 
 /// Adds kernel and page tables to the guest's memory, which begins at [`layout::BASE`], and answers where the
 /// guest starts.
-pub(crate) fn prepare(memory: &mut [u8], user_entry: u64) -> anyhow::Result<u64> {
+/// Timer interrupts are `interval` ticks apart, below 2048: enough for a program to get on meanwhile.
+///
+/// # Errors
+///
+/// When the memory is too small.
+pub fn prepare(memory: &mut [u8], user_entry: u64, interval: i32) -> Result<u64, String> {
     let mut place = |at: u64, bytes: &[u8]| {
         let offset = (at - layout::BASE) as usize;
         memory.get_mut(offset..offset + bytes.len()).map(|to| to.copy_from_slice(bytes))
@@ -52,25 +59,24 @@ pub(crate) fn prepare(memory: &mut [u8], user_entry: u64) -> anyhow::Result<u64>
         place(table + 8 * index as u64, &value.to_le_bytes())
     };
     let index = |level| SV39.index(layout::BASE, level);
-    entry(ROOT, index(2), pte::new(MIDDLE, pte::V)).context("no room for page tables")?;
-    entry(MIDDLE, index(1), pte::new(LOWEST, pte::V)).context("no room for page tables")?;
+    entry(ROOT, index(2), pte::new(MIDDLE, pte::V)).ok_or("no room for page tables")?;
+    entry(MIDDLE, index(1), pte::new(LOWEST, pte::V)).ok_or("no room for page tables")?;
     for page in 0..512 {
         let address = layout::BASE + page as u64 * PAGE_SIZE;
         let flags = if address == KERNEL { kernel } else { user };
         entry(LOWEST, page, pte::new(translate(address), flags))
-            .context("no room for page tables")?;
+            .ok_or("no room for page tables")?;
     }
     // Programs beyond the first 2 MiB, in large pages.
     for (page, address) in (layout::BASE..layout::END).step_by(2 << 20).enumerate().skip(1) {
-        entry(MIDDLE, index(1) + page, pte::new(address, user))
-            .context("no room for page tables")?;
+        entry(MIDDLE, index(1) + page, pte::new(address, user)).ok_or("no room for page tables")?;
     }
-    let code = kernel_code(user_entry)?;
-    place(KERNEL, &code).context("no room for the kernel")?;
+    let code = kernel_code(user_entry, interval).map_err(|error| error.to_string())?;
+    place(KERNEL, &code).ok_or("no room for the kernel")?;
     Ok(KERNEL)
 }
 
-fn kernel_code(user_entry: u64) -> Result<Vec<u8>, AsmError> {
+fn kernel_code(user_entry: u64, interval: i32) -> Result<Vec<u8>, AsmError> {
     const FS_INITIAL: i64 = 1 << 13;
     const SPP: i64 = 1 << 8;
     const TIMER: i64 = 1 << 5;
@@ -89,7 +95,7 @@ fn kernel_code(user_entry: u64) -> Result<Vec<u8>, AsmError> {
     a.csrw(csrs::SATP, T0);
     a.sfence_vma(ZERO, ZERO);
     a.csrr(T0, csrs::TIME);
-    a.addi(T0, T0, INTERVAL);
+    a.addi(T0, T0, interval);
     a.csrw(csrs::STIMECMP, T0);
     a.li(T0, TIMER);
     a.csrrs(ZERO, csrs::SIE, T0);
@@ -111,7 +117,7 @@ fn kernel_code(user_entry: u64) -> Result<Vec<u8>, AsmError> {
 
     a.bind(timer);
     a.csrr(T0, csrs::TIME);
-    a.addi(T0, T0, INTERVAL);
+    a.addi(T0, T0, interval);
     a.csrw(csrs::STIMECMP, T0);
     a.csrrw(T0, csrs::SSCRATCH, T0);
     a.sret();
@@ -145,6 +151,6 @@ mod tests {
 
     #[test]
     fn the_kernel_fits_into_its_page() {
-        assert!(kernel_code(layout::BASE).unwrap().len() < PAGE_SIZE as usize);
+        assert!(kernel_code(layout::BASE, INTERVAL).unwrap().len() < PAGE_SIZE as usize);
     }
 }

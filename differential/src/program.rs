@@ -1,5 +1,10 @@
 //! A random program: its instructions, its data, and how both become bytes.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use axvcpu_riscv::asm::{Instruction, OperandKind, disassemble, lookup};
 
 use crate::layout;
@@ -53,8 +58,9 @@ pub(crate) type Item = Vec<Step>;
 
 /// A program and the state it starts in.
 #[derive(Clone)]
-pub(crate) struct Program {
-    pub(crate) seed: u64,
+pub struct Program {
+    /// What it was made from.
+    pub seed: u64,
     pub(crate) items: Vec<Item>,
     /// `x1` to `x31`.
     pub(crate) x: [u64; 31],
@@ -124,7 +130,7 @@ impl Program {
     }
 
     /// What the registers that the program's instructions name hold at first, as text.
-    pub(crate) fn initial(&self) -> String {
+    pub fn initial(&self) -> String {
         let mut text = format!("  fcsr = {:#x}\n", self.fcsr);
         let names = |kinds: &[OperandKind], number: i64| {
             self.items.iter().flatten().any(|step| {
@@ -147,7 +153,7 @@ impl Program {
     }
 
     /// The program as text, an instruction a line.
-    pub(crate) fn listing(&self) -> String {
+    pub fn listing(&self) -> String {
         match self.encoded() {
             Ok(code) => code
                 .iter()

@@ -9,9 +9,10 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::{Context, bail};
+use axvcpu_differential::image::Image;
+use axvcpu_differential::layout;
 
-use crate::image::Image;
-use crate::{elf, layout};
+use crate::elf;
 
 /// A batch takes a fraction of a second; something is wrong with one that takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,13 +1,19 @@
 //! Making a program that shows a difference as short as possible.
 
+use alloc::vec::Vec;
+
 use crate::program::Program;
 
 /// Takes items away as long as `differs` still holds; `differs(program)` holds already. The rest keeps its
 /// registers, its data and the targets of its jumps.
-pub(crate) fn shrink(
+///
+/// # Errors
+///
+/// Those of `differs`.
+pub fn shrink<E>(
     program: &Program,
-    mut differs: impl FnMut(&Program) -> anyhow::Result<bool>,
-) -> anyhow::Result<Program> {
+    mut differs: impl FnMut(&Program) -> Result<bool, E>,
+) -> Result<Program, E> {
     let mut best = program.clone();
     loop {
         let before = best.instructions();
@@ -38,7 +44,7 @@ mod tests {
     fn what_is_not_needed_goes() {
         let program = generate::program(7, 300);
         let wanted = |p: &Program| [10, 90].iter().all(|&i| !p.items[i].is_empty());
-        let shrunk = shrink(&program, |p| Ok(wanted(p))).unwrap();
+        let shrunk = shrink(&program, |p| Ok::<_, ()>(wanted(p))).unwrap();
         assert!(wanted(&shrunk));
         assert_eq!(shrunk.items.iter().filter(|item| !item.is_empty()).count(), 2);
         assert!(shrunk.code().is_ok());

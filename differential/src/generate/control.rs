@@ -1,5 +1,7 @@
 //! Branches, jumps and calls, forwards and, as long as there is fuel, backwards.
 
+use alloc::vec;
+
 use super::Generator;
 use crate::program::{FUEL, Item, Step, Target};
 

@@ -1,5 +1,9 @@
 //! Loads, stores and atomics, all within the data area.
 
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use axvcpu_riscv::asm::{Instruction, OperandKind};
 
 use super::{Generator, on_stack};

@@ -4,6 +4,9 @@ mod control;
 mod memory;
 mod values;
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use axvcpu_riscv::asm::{Instruction, OperandKind, instructions};
 
 use crate::layout;
@@ -39,7 +42,7 @@ impl Generator {
     fn new(seed: u64) -> Self {
         use OperandKind::*;
         let mut rng = Rng::new(seed);
-        let hot = std::array::from_fn(|_| rng.between(1, 29));
+        let hot = core::array::from_fn(|_| rng.between(1, 29));
         let with = |wanted: &dyn Fn(&Instruction) -> bool| {
             instructions().filter(|i| !special(i) && !on_stack(i) && wanted(i)).collect::<Vec<_>>()
         };
@@ -211,7 +214,7 @@ impl Generator {
 }
 
 /// The program that `seed` stands for, of about `length` instructions.
-pub(crate) fn program(seed: u64, length: usize) -> Program {
+pub fn program(seed: u64, length: usize) -> Program {
     let mut generator = Generator::new(seed);
     let mut items = Vec::new();
     let mut instructions = 0;
@@ -229,10 +232,10 @@ pub(crate) fn program(seed: u64, length: usize) -> Program {
     }
 
     let rng = &mut generator.rng;
-    let mut x = std::array::from_fn(|_| values::integer(rng));
+    let mut x = core::array::from_fn(|_| values::integer(rng));
     x[DATA as usize - 1] = layout::DATA_MIDDLE;
     x[FUEL as usize - 1] = FUEL_LEVEL;
-    let f = std::array::from_fn(|_| values::float(rng));
+    let f = core::array::from_fn(|_| values::float(rng));
     let fcsr = rng.below(5) << 5 | rng.below(32);
     let data = (0..layout::DATA_SIZE / 8).flat_map(|_| values::data(rng).to_le_bytes()).collect();
     Program { seed, items, x, f, fcsr, data }

@@ -5,9 +5,9 @@ use crate::rng::Rng;
 /// A 64-bit integer: mostly an edge of some width, or near one.
 pub(super) fn integer(rng: &mut Rng) -> u64 {
     match rng.below(8) {
-        0 => rng.next(),
-        1 => rng.next() >> rng.below(64),
-        2 => (rng.next() as i64 >> rng.below(64)) as u64,
+        0 => rng.word(),
+        1 => rng.word() >> rng.below(64),
+        2 => (rng.word() as i64 >> rng.below(64)) as u64,
         3 => *rng.pick(&[0, 1, u64::MAX, 1 << 63, i64::MAX as u64]),
         4 => *rng.pick(&[
             0x7fff_ffff,
@@ -25,7 +25,7 @@ pub(super) fn integer(rng: &mut Rng) -> u64 {
 
 /// A double-precision number's bits.
 fn double(rng: &mut Rng) -> u64 {
-    let sign = rng.next() << 63;
+    let sign = rng.word() << 63;
     let fraction = fraction(rng, 52);
     let exponent = match rng.below(8) {
         0 => 0,                 // zero or subnormal
@@ -41,7 +41,7 @@ fn double(rng: &mut Rng) -> u64 {
 
 /// A single-precision number's bits.
 fn single(rng: &mut Rng) -> u64 {
-    let sign = (rng.next() & 1) << 31;
+    let sign = (rng.word() & 1) << 31;
     let fraction = fraction(rng, 23);
     let exponent = match rng.below(8) {
         0 => 0,
@@ -61,8 +61,8 @@ fn fraction(rng: &mut Rng, bits: u32) -> u64 {
         1 => ones,
         2 => 1 << rng.below(u64::from(bits)),
         3 => ones << rng.below(u64::from(bits)),
-        4 => rng.next() >> rng.below(52), // few significant bits at the low end
-        _ => rng.next(),
+        4 => rng.word() >> rng.below(52), // few significant bits at the low end
+        _ => rng.word(),
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn float(rng: &mut Rng) -> u64 {
     match rng.below(16) {
         0..=6 => double(rng),
         7..=14 => 0xffff_ffff << 32 | single(rng),
-        _ => (rng.next() << 32) | single(rng),
+        _ => (rng.word() << 32) | single(rng),
     }
 }
 

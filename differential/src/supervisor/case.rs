@@ -1,5 +1,9 @@
 //! Cases: a few instructions, and the page-table entries and the status they run with.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use axvcpu_riscv::asm::{disassemble, instructions, lookup};
 use axvcpu_riscv::paging::{Mode, PAGE_SIZE, pte};
 
@@ -114,7 +118,7 @@ impl Case {
             sstatus: rng.below(4) << FS,
             code: Vec::new(),
             address: register(rng),
-            value: rng.next(),
+            value: rng.word(),
             fcsr: if rng.chance(20) { rng.below(256) } else { rng.below(5) << 5 },
         }
     }
@@ -134,7 +138,7 @@ impl Case {
 /// A register's value: an address in the data, more often than not.
 pub(super) fn register(rng: &mut Rng) -> u64 {
     match rng.below(4) {
-        0 => rng.next(),
+        0 => rng.word(),
         1 => *rng.pick(&[0, 1, 2, 4, u64::MAX - 1, u64::MAX << 2]), // not -1, where QEMU sees a reservation
         _ => USER_DATA + (rng.below(PAGE_SIZE - 256) & !7),
     }
@@ -270,9 +274,9 @@ fn neighbour(rng: &mut Rng, case: &mut Case) {
 fn word(rng: &mut Rng, mode: Mode) -> Case {
     let mut case = Case::new(rng, mode);
     if rng.chance(50) {
-        case.code.extend_from_slice(&(rng.next() as u16).to_le_bytes());
+        case.code.extend_from_slice(&(rng.word() as u16).to_le_bytes());
     } else {
-        case.code.extend_from_slice(&(rng.next() as u32 | 3).to_le_bytes());
+        case.code.extend_from_slice(&(rng.word() as u32 | 3).to_le_bytes());
     }
     case.end()
 }
@@ -310,7 +314,7 @@ fn csr(rng: &mut Rng, mode: Mode) -> Case {
         [0x001, 0x002, 0x003, 0x100, 0x104, 0x105, 0x106, 0x10a, 0x140, 0x141, 0x142, 0x143];
     let mut case = Case::new(rng, mode);
     if rng.chance(50) {
-        case.value = rng.next() >> rng.below(64);
+        case.value = rng.word() >> rng.below(64);
     }
     let counter = |number: i64| (0xc00..0xc20).contains(&number);
     let number = loop {

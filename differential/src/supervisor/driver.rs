@@ -1,5 +1,8 @@
 //! The kernel that carries the cases out, one after another, and logs how each ended.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use axvcpu_riscv::asm::{csrs, *};
 use axvcpu_riscv::paging::{Mode, PAGE_SIZE};
 

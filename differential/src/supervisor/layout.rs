@@ -1,5 +1,7 @@
 //! Where everything is in guest memory, and what the tables lead to.
 
+use alloc::vec::Vec;
+
 use axvcpu_riscv::paging::{Mode, PAGE_SIZE, pte};
 
 /// The image, where firmware starts a kernel.

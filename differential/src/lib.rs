@@ -1,0 +1,23 @@
+//! Random RISC-V programs and cases, and what is expected of whoever runs them.
+//!
+//! A program is made from a seed ([`generate`]) and covers all of user mode: RV64GC with Zba, Zbb and Zbs,
+//! with operands at the edges and results that are used at once. Many of them share one image ([`image`]), whose
+//! driver runs one after the other, in S-mode or behind page tables ([`paging`]), and hands out what each leaves
+//! behind ([`result`]). The supervisor's side of the architecture has cases of its own ([`supervisor`]).
+//!
+//! Whoever has two implementations runs an image on both; what they leave behind must be the same.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod generate;
+pub mod image;
+pub mod layout;
+pub mod paging;
+pub mod program;
+pub mod result;
+pub mod rng;
+pub mod shrink;
+pub mod supervisor;
