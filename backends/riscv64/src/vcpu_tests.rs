@@ -16,8 +16,8 @@ use crate::{Features, RiscvConfig, RiscvPerCpu, RiscvVCpu};
 
 struct Memory;
 
-// SAFETY: hands nothing out.
 #[allow(unsafe_code)] // an unsafe trait
+// SAFETY: hands nothing out.
 unsafe impl AxMmHal for Memory {
     fn alloc_frame() -> Option<HostPhysAddr> {
         None
@@ -44,8 +44,8 @@ std::thread_local! {
     static ARMED: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }
 
-// SAFETY: a number for each thread; the current vCPU is not used.
 #[allow(unsafe_code)] // an unsafe trait
+// SAFETY: a number for each thread; the current vCPU is not used.
 unsafe impl AxVCpuHal for Hal {
     type MmHal = Memory;
 
