@@ -111,12 +111,18 @@ impl Bus {
 
     #[inline]
     fn find(&self, addr: u64, width: AccessWidth) -> Option<(&dyn MmioDevice, u64)> {
-        let index = self.slots.partition_point(|slot| slot.base <= addr).checked_sub(1)?;
-        let slot = self.slots.get(index)?;
-        let offset = addr - slot.base;
+        // Half as many candidates each time: the last one at or below the address remains, or the first.
+        let mut candidates = &self.slots[..];
+        while candidates.len() > 1 {
+            let (low, high) = candidates.split_at(candidates.len() / 2);
+            let below = high.first().is_some_and(|slot| slot.base <= addr);
+            candidates = if below { high } else { low };
+        }
+        let slot = candidates.first()?;
+        let offset = addr.wrapping_sub(slot.base); // below the slot: far outside of it
         let bytes = width.bytes() as u64;
         let inside = offset < slot.size && bytes <= slot.size - offset;
-        (inside && offset % bytes == 0).then_some((&*slot.device, offset))
+        (inside && offset & (bytes - 1) == 0).then_some((&*slot.device, offset))
     }
 }
 

@@ -104,16 +104,32 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
     }
 
     /// Runs a vCPU until it waits, somebody else may have to run, or the machine may have ended.
+    #[inline(never)] // what happens between two entries gets the registers to itself
     fn run_slice(&self, share: &mut Share<'_, A>, slice: Slice, host: &impl VmHost) {
+        let (cpu, this) = (share.cpu, share.this);
         loop {
-            match self.turn(share.cpu, share.this, host) {
-                Ok(Next::Run) if slice == Slice::Open => {}
+            let before = host.exit_clock_ns();
+            let result = this.vcpu().run();
+            let between = host.exit_clock_ns();
+            // By reference: an exit is large.
+            let next = match &result {
+                Ok(exit) => self.handle(cpu, this, host, exit),
+                Err(error) => Err(*error),
+            };
+            if let (Some(before), Some(between), Ok(exit)) = (before, between, &result) {
+                this.counters.in_guest(between.saturating_sub(before));
+                let after = host.exit_clock_ns().unwrap_or(between);
+                this.counters.outside(ExitKind::of(exit), after.saturating_sub(between));
+            }
+            match next {
+                Ok(Next::Run) if slice != Slice::OneRun => {}
+                Ok(Next::Yield) if slice == Slice::Endless && !self.has_ended() => {}
                 Ok(Next::Run | Next::Yield) => return,
                 Ok(Next::Wait { deadline_ns }) => {
                     share.deadline_ns = deadline_ns;
                     return;
                 }
-                Err(error) => return self.fail(share.cpu, error),
+                Err(error) => return self.fail(cpu, error),
             }
         }
     }
@@ -123,38 +139,43 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
         if self.has_ended() { self.outcome() } else { None }
     }
 
-    /// One entry into the guest and what it was left for.
+    /// Does what the guest was left for: here what is frequent.
     #[inline]
-    fn turn(&self, cpu: usize, this: &Cpu<A>, host: &impl VmHost) -> AxResult<Next> {
-        let before = host.exit_clock_ns();
-        let exit = this.vcpu().run()?;
-        let between = host.exit_clock_ns();
-        let kind = ExitKind::of(&exit);
-        this.counters.count(kind);
-        let next = self.handle(cpu, this, host, exit);
-        if let (Some(before), Some(between)) = (before, between) {
-            this.counters.in_guest(between.saturating_sub(before));
-            let after = host.exit_clock_ns().unwrap_or(between);
-            this.counters.outside(kind, after.saturating_sub(between));
-        }
-        next
-    }
-
-    #[inline]
-    fn handle(&self, cpu: usize, this: &Cpu<A>, host: &impl VmHost, exit: Exit) -> AxResult<Next> {
-        match exit {
-            Exit::MmioRead { addr, width } => match self.bus.read(addr.as_u64(), width) {
-                Ok(value) => this.vcpu().set_return_value(value)?,
-                Err(NoDevice) => self.unclaimed(this, Some(width))?,
-            },
+    fn handle(&self, cpu: usize, this: &Cpu<A>, host: &impl VmHost, exit: &Exit) -> AxResult<Next> {
+        match *exit {
+            Exit::MmioRead { addr, width } => {
+                this.counters.count(ExitKind::MmioRead);
+                match self.bus.read(addr.as_u64(), width) {
+                    Ok(value) => this.vcpu().set_return_value(value)?,
+                    Err(NoDevice) => self.unclaimed(this, Some(width))?,
+                }
+                Ok(Next::Run)
+            }
             Exit::MmioWrite { addr, width, data } => {
+                this.counters.count(ExitKind::MmioWrite);
                 if let Err(NoDevice) = self.bus.write(addr.as_u64(), width, data) {
                     self.unclaimed(this, None)?;
                 }
+                Ok(Next::Run)
             }
             Exit::Hypercall { nr, function, args } => {
-                return self.firmware.call(self, host, Call { cpu, nr, function, args });
+                this.counters.count(ExitKind::Hypercall);
+                self.firmware.call(self, host, Call { cpu, nr, function, args })
             }
+            _ => self.handle_others(cpu, this, host, exit),
+        }
+    }
+
+    #[inline(never)]
+    fn handle_others(
+        &self,
+        cpu: usize,
+        this: &Cpu<A>,
+        host: &impl VmHost,
+        exit: &Exit,
+    ) -> AxResult<Next> {
+        this.counters.count(ExitKind::of(exit));
+        match *exit {
             Exit::Halt { wake_after_ns } => {
                 let deadline_ns = wake_after_ns.map(|ns| host.now_ns().saturating_add(ns));
                 return Ok(Next::Wait { deadline_ns });
@@ -189,6 +210,7 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
 
     /// Answers an access to nothing. `read` is its width if it asks for a value.
     #[cold]
+    #[inline(never)]
     fn unclaimed(&self, this: &Cpu<A>, read: Option<AccessWidth>) -> AxResult {
         this.counters.count(ExitKind::Unclaimed);
         match (this.vcpu().fail_access(), read) {

@@ -46,6 +46,8 @@ pub(crate) enum Slice {
     OneRun,
     /// As many as there are until it waits or the host interrupts it.
     Open,
+    /// As many as there are until it waits: there is nobody else.
+    Endless,
 }
 
 /// The vCPUs that share a physical CPU.
@@ -82,7 +84,7 @@ impl<'a, A: AxArchVCpu> Shares<'a, A> {
         if self.shares.len() == 1 {
             // Needs no slices, and so no clock.
             let only = self.shares.first_mut()?;
-            return can_run(only).then_some((only, Slice::Open));
+            return can_run(only).then_some((only, Slice::Endless));
         }
         let now = host.now_ns();
         self.charge(now);

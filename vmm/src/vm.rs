@@ -28,10 +28,9 @@ pub struct Call {
 pub enum Next {
     /// Goes on.
     Run,
-    /// Goes on, unless the machine has ended or another vCPU of the same physical CPU has to run first. An
-    /// answer to everything that can have such an effect.
+    /// Goes on, unless the machine has ended or another vCPU of the same physical CPU has to run first.
     Yield,
-    /// Waits for an event, at most until this moment on the host's clock.
+    /// Waits for an event, at most until this moment on the host's clock, if it is off or blocked.
     Wait {
         /// `None` waits for the event alone.
         deadline_ns: Option<u64>,

@@ -193,7 +193,12 @@ impl State {
     }
 
     /// The identification of the pending interrupt with the highest priority.
+    #[inline]
     fn interrupt(&self) -> u8 {
+        if self.ier == 0 { iir::NONE } else { self.enabled_interrupt() }
+    }
+
+    fn enabled_interrupt(&self) -> u8 {
         let received = self.received();
         if self.ier & ier::RX != 0 && received > 0 {
             if received >= self.trigger { iir::RX } else { iir::RX_TIMEOUT }

@@ -5,7 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use axvcpu::{AccessWidth, AxArchVCpu};
 use axvcpu_riscv::csr;
@@ -70,6 +70,8 @@ struct Context {
     /// A bit for each source.
     enabled: AtomicU32,
     threshold: AtomicU32,
+    /// What the hart was told last. Belongs to the thread that computes the output.
+    told: AtomicBool,
     /// How many threads want the output computed anew. The first of them does it, also for the others.
     updates: AtomicU32,
 }
@@ -104,7 +106,7 @@ impl Plic {
         let raise = |bits| Some(bits | LEVEL | if bits & IN_SERVICE == 0 { REQUEST } else { 0 });
         let before = bits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, raise).unwrap_or(0);
         if before & (REQUEST | IN_SERVICE) == 0 {
-            self.update_all();
+            self.update_for(source);
         }
     }
 
@@ -132,7 +134,7 @@ impl Plic {
             let Some(Source { bits, .. }) = self.sources.get(number as usize) else { break };
             let take = |bits| (bits & REQUEST != 0).then_some(bits & !REQUEST | IN_SERVICE);
             if bits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
-                self.update_all();
+                self.update_for(number);
                 return number;
             }
             // Another hart was faster.
@@ -156,13 +158,16 @@ impl Plic {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, finish)
             .is_ok_and(|b| b & LEVEL != 0)
         {
-            self.update_all();
+            self.update_for(number);
         }
     }
 
-    fn update_all(&self) {
-        for hart in 0..self.contexts.len() {
-            self.update(hart);
+    /// Updates the harts that a source concerns. One that enables it at this moment does so itself.
+    fn update_for(&self, source: u32) {
+        for (hart, context) in self.contexts.iter().enumerate() {
+            if context.enabled.load(Ordering::SeqCst) >> source & 1 != 0 {
+                self.update(hart);
+            }
         }
     }
 
@@ -179,7 +184,9 @@ impl Plic {
         loop {
             let threshold = context.threshold.load(Ordering::SeqCst);
             let asserted = self.best(context).is_some_and(|(_, priority)| priority > threshold);
-            self.harts.set_external(hart, asserted);
+            if context.told.swap(asserted, Ordering::Relaxed) != asserted {
+                self.harts.set_external(hart, asserted);
+            }
             match context.updates.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
                 Err(more) => seen = more,
@@ -265,20 +272,26 @@ impl MmioDevice for Plic {
         match register(offset, width)? {
             Register::Priority(number) => {
                 if let Some(source) = self.sources.get(number) {
-                    source.priority.store(data % PRIORITIES, Ordering::SeqCst);
-                    self.update_all();
+                    let priority = data % PRIORITIES;
+                    if source.priority.swap(priority, Ordering::SeqCst) != priority {
+                        self.update_for(number as u32);
+                    }
                 }
             }
             Register::Enable(number) => {
                 if let Some((hart, context)) = self.context(number) {
-                    context.enabled.store(data & !1, Ordering::SeqCst);
-                    self.update(hart);
+                    let enabled = data & !1;
+                    if context.enabled.swap(enabled, Ordering::SeqCst) != enabled {
+                        self.update(hart);
+                    }
                 }
             }
             Register::Threshold(number) => {
                 if let Some((hart, context)) = self.context(number) {
-                    context.threshold.store(data % PRIORITIES, Ordering::SeqCst);
-                    self.update(hart);
+                    let threshold = data % PRIORITIES;
+                    if context.threshold.swap(threshold, Ordering::SeqCst) != threshold {
+                        self.update(hart);
+                    }
                 }
             }
             Register::Claim(number) => {

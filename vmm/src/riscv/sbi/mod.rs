@@ -118,7 +118,7 @@ impl<A: AxArchVCpu> Firmware<A> for Sbi {
                 vcpu.block()?;
                 return Ok(Next::Wait { deadline_ns: Some(deadline_ns) });
             }
-            Ok(Reply::Never) => return Ok(Next::Yield),
+            Ok(Reply::Never) => return Ok(Next::Wait { deadline_ns: None }),
         }
         Ok(Next::Run)
     }
