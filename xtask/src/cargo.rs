@@ -1,5 +1,6 @@
 //! Calls of cargo and what this workspace's programs are called.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -11,7 +12,11 @@ use crate::progress::Step;
 
 /// cargo in the root of the workspace, the one this command was started by.
 pub(crate) fn cargo() -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    other(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Another cargo in the root of the workspace.
+pub(crate) fn other(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(workspace());
     // Set by `cargo run` for this program; a cargo below it sets its own.
@@ -46,7 +51,7 @@ pub(crate) fn build(package: &str, name: &str) -> Result<PathBuf> {
 
 /// Where cargo puts what it builds; the environment or a configuration file may
 /// have moved it.
-fn target_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let text = proc::output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let key = "\"target_directory\":\"";
     let start = text.find(key).context("cargo names no target folder")? + key.len();

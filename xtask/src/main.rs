@@ -1,11 +1,14 @@
 //! `cargo xtask`: every developer command of this repository.
 
 mod assets;
+mod bare;
 mod bench;
 mod cargo;
 mod demo;
+mod machine;
 mod proc;
 mod progress;
+mod run;
 mod test;
 
 use std::process::ExitCode;
@@ -26,6 +29,8 @@ enum Command {
     Assets,
     /// Boot Debian in a virtual machine, its console on this terminal
     Demo(demo::Options),
+    /// Run a guest of your choice on a backend of your choice
+    Run(run::Options),
     /// Run the tests, stage by stage
     Test(test::Options),
     /// Measure speed, next to QEMU's
@@ -33,7 +38,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    match execute(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -42,10 +47,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
+fn execute(command: Command) -> Result<ExitCode> {
     match command {
         Command::Assets => assets::command(),
         Command::Demo(options) => demo::command(&options),
+        Command::Run(options) => Ok(run::command(&options)),
         Command::Test(options) => test::command(&options),
         Command::Bench(options) => bench::command(&options),
     }

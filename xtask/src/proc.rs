@@ -72,6 +72,19 @@ pub(crate) fn tail(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
+/// A command that gets `SIGTERM` when this process dies, however it dies, where
+/// the machine has a tool for that (setpriv(1)).
+pub(crate) fn dies_with_us(program: &Path) -> Command {
+    match find("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "TERM"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
 /// Starts `command` and turns "not found" into a message that names it.
 pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().map_err(|error| match error.kind() {

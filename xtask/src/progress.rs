@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, IsTerminal, Read, stderr};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,21 @@ use crate::proc::{self, Finished};
 
 /// Where there is no moving line, a sign of life comes this often.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Whether nothing is shown.
+static HIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// Shows nothing from now on.
+pub(crate) fn hide() {
+    HIDDEN.store(true, Ordering::Relaxed);
+}
+
+/// One line that stays.
+fn line(text: &str) {
+    if !HIDDEN.load(Ordering::Relaxed) {
+        eprintln!("  {text}");
+    }
+}
 
 /// One step that takes time. It ends with [`Step::done`]; dropped before that
 /// (an error is on its way up), its line is removed.
@@ -27,14 +43,14 @@ impl Step {
     /// Shows that `what` has begun, for as long as the value lives.
     pub(crate) fn new(what: impl Into<String>) -> Self {
         let what = what.into();
-        let bar = if stderr().is_terminal() {
+        let bar = if stderr().is_terminal() && !HIDDEN.load(Ordering::Relaxed) {
             let bar = ProgressBar::new_spinner();
             bar.enable_steady_tick(Duration::from_millis(120));
             bar.set_style(style("{spinner} {wide_msg} [{elapsed}]"));
             bar.set_message(what.clone());
             bar
         } else {
-            eprintln!("  {what} ...");
+            line(&format!("{what} ..."));
             ProgressBar::hidden()
         };
         Self { bar, what, start: Instant::now() }
@@ -102,7 +118,7 @@ impl Step {
             if self.bar.is_hidden() && alive.elapsed() >= HEARTBEAT {
                 alive = Instant::now();
                 let seconds = self.start.elapsed().as_secs();
-                eprintln!("  {} ... {seconds} s, at: {}", self.what, latest.trim());
+                line(&format!("{} ... {seconds} s, at: {}", self.what, latest.trim()));
             }
         }
     }
@@ -111,7 +127,7 @@ impl Step {
     pub(crate) fn done(self, result: &str) {
         let seconds = self.start.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
-        eprintln!("  {}: {result} ({seconds:.1} s)", self.what);
+        line(&format!("{}: {result} ({seconds:.1} s)", self.what));
     }
 }
 

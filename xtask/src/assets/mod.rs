@@ -6,7 +6,9 @@ pub(crate) mod apt;
 pub(crate) mod guest;
 pub(crate) mod initrd;
 mod lock;
+mod program;
 pub(crate) mod qemu;
+pub(crate) mod toolchain;
 
 use std::fs;
 use std::path::{Path, PathBuf};

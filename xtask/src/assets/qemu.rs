@@ -6,14 +6,13 @@
 //! started through the dynamic loader from that same folder: no root, nothing
 //! installed, and the same QEMU on every machine.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::apt::{self, Apt};
+use super::program::{Loader, script};
 use super::{host_arch, make_whole, store};
 use crate::proc;
 use crate::progress::Step;
@@ -85,22 +84,11 @@ fn download(folder: &Path) -> Result<()> {
     }
     apt.remove_archives()?;
 
-    // The loader's name is the architecture's, and it sits among the libraries.
-    let libraries = library_folder(&root)?;
-    let loader = fs::read_dir(root.join("usr/lib").join(&libraries))
-        .context("cannot list the unpacked libraries")?
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .find(|name| name.starts_with("ld-linux"))
-        .context("the unpacked C library has no loader")?;
-    script(
-        &folder.join("qemu-system-riscv64"),
-        &format!(
-            "lib=\"$here/root/usr/lib/{libraries}\"\n\
-             export QEMU_MODULE_DIR=\"$lib/qemu\"\n\
-             exec \"$lib/{loader}\" --library-path \"$lib\" \
-             \"$here/root/usr/bin/qemu-system-riscv64\" -L \"$here/root/usr/share/qemu\" \"$@\"\n"
-        ),
+    Loader::find(&root)?.script(
+        folder,
+        "qemu-system-riscv64",
+        "export QEMU_MODULE_DIR=\"$lib/qemu\"\n",
+        "-L \"$here/root/usr/share/qemu\"",
     )?;
     script(&folder.join("qemu-riscv64"), "exec \"$here/root/usr/bin/qemu-riscv64\" \"$@\"\n")?;
     for program in ["qemu-system-riscv64", "qemu-riscv64"] {
@@ -108,26 +96,6 @@ fn download(folder: &Path) -> Result<()> {
     }
     step.done("it starts");
     Ok(())
-}
-
-/// The name of the folder below `usr/lib` that holds the C library.
-fn library_folder(root: &Path) -> Result<String> {
-    let entries = fs::read_dir(root.join("usr/lib")).context("nothing was unpacked")?;
-    for entry in entries.flatten() {
-        if entry.path().join("libc.so.6").exists() {
-            return Ok(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    bail!("the C library is missing among the unpacked packages")
-}
-
-/// Writes an executable shell script that knows its own folder as `$here`. The
-/// script replaces itself by the program, so a signal sent to it arrives there.
-fn script(file: &Path, body: &str) -> Result<()> {
-    let text = format!("#!/bin/sh\nhere=$(cd \"$(dirname \"$0\")\" && pwd) || exit\n{body}");
-    fs::write(file, text)
-        .and_then(|()| fs::set_permissions(file, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,210 @@
+//! `cargo xtask run`: one command that boots a guest on any backend, with its
+//! console on this terminal and the exit status of `axvcpu run`.
+
+mod options;
+mod output;
+
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdin, stdout};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Error, anyhow};
+
+pub(crate) use self::options::Options;
+use self::options::{Backend, Summary};
+use self::output::Ended;
+use crate::assets::{guest, initrd, qemu};
+use crate::machine::{self, Guest, Machine};
+use crate::{bare, cargo, proc, progress};
+
+/// The exit statuses that do not come from the guest's end.
+mod status {
+    /// Wrong usage: nothing was started.
+    pub(super) const USAGE: u8 = 2;
+    /// The host failed.
+    pub(super) const HOST: u8 = 5;
+    /// The user left the guest.
+    pub(super) const LEFT: u8 = 130;
+    /// Nobody reads the guest's output any more.
+    pub(super) const CLOSED: u8 = 141;
+}
+
+/// The demonstration's command line.
+const APPEND: &str = "console=ttyS0";
+
+/// Why there is no guest that ended.
+enum Failure {
+    Usage(String),
+    Host(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+/// Runs a guest as `options` say and answers with its exit status.
+pub(crate) fn command(options: &Options) -> ExitCode {
+    if options.quiet {
+        progress::hide();
+    }
+    let run = if options.backend == Backend::Riscv64 { bare_metal } else { hosted };
+    let (why, status) = match run(options) {
+        Ok(status) => return status.into(),
+        Err(Failure::Usage(why)) => (why, status::USAGE),
+        Err(Failure::Host(error)) => (format!("{error:#}"), status::HOST),
+    };
+    eprintln!("error: {why}");
+    status.into()
+}
+
+/// What the guest is made of.
+struct Files {
+    kernel: PathBuf,
+    initrd: Option<PathBuf>,
+    append: String,
+}
+
+/// What the user named; the demonstration's if that is nothing.
+fn files(options: &Options) -> Result<Files, Failure> {
+    let own = |file: &PathBuf, role| check(file, role, options.memory.0).map(|()| file.clone());
+    let initrd = options.initrd.as_ref().map(|file| own(file, "initrd")).transpose()?;
+    if let Some(kernel) = &options.kernel {
+        let append = options.append.clone().unwrap_or_default();
+        return Ok(Files { kernel: own(kernel, "kernel")?, initrd, append });
+    }
+    let guest = guest::fetch().context(
+        "no Debian guest: pass files of your own with `--kernel K --initrd I`, \
+         or make Debian's archive reachable",
+    )?;
+    let initrd = match initrd {
+        Some(initrd) => initrd,
+        None => initrd::build(&guest.busybox, "demo", None)?,
+    };
+    let append = options.append.clone().unwrap_or_else(|| APPEND.into());
+    Ok(Files { kernel: guest.kernel, initrd: Some(initrd), append })
+}
+
+/// Whether `file` can be loaded at all.
+fn check(file: &Path, role: &str, memory: u64) -> Result<(), Failure> {
+    let refused = |why: String| Err(Failure::Usage(format!("{role} {}{why}", file.display())));
+    let metadata = match fs::File::open(file).and_then(|file| file.metadata()) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return refused(" does not exist".into());
+        }
+        Err(error) => return refused(format!(" cannot be read: {error}")),
+    };
+    match metadata.len() {
+        _ if !metadata.is_file() => refused(" is no file with a size; give one".into()),
+        0 => refused(" is empty".into()),
+        size if size > memory => refused(format!(
+            " ({size} bytes) does not fit into {} of memory: raise --memory",
+            options::Size(memory)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Runs the guest on this operating system.
+fn hosted(options: &Options) -> Result<u8, Failure> {
+    if options.host_cpus.is_some() || options.qemu_cpu.is_some() {
+        let why = "--host-cpus and --qemu-cpu describe the machine of `--backend riscv64`";
+        return Err(Failure::Usage(why.into()));
+    }
+    let files = files(options)?;
+    let cli = cargo::build_cli()?;
+    let mut command = Command::new(cli);
+    command.arg("run").arg("--kernel").arg(&files.kernel).args(["--append", &files.append]);
+    if let Some(initrd) = &files.initrd {
+        command.arg("--initrd").arg(initrd);
+    }
+    command.args(["--backend", options.backend.name(), "--cpus", &options.cpus.to_string()]);
+    command.args(["--memory", &options.memory.0.to_string()]);
+    match options.quiet {
+        true => command.arg("--quiet"),
+        false => command.args(["--summary", options.summary.name()]),
+    };
+    let status = proc::spawn(&mut command)?.wait().context("cannot wait for `axvcpu`")?;
+    Ok(code(status))
+}
+
+/// Runs the guest in a hypervisor of its own on QEMU's machine.
+fn bare_metal(options: &Options) -> Result<u8, Failure> {
+    let files = files(options)?;
+    let qemu = qemu::fetch()?;
+    let image = bare::image("hypervisor")?;
+    let mark = format!("{:016x}", RandomState::new().build_hasher().finish());
+    let summary = if options.quiet { Summary::None } else { options.summary };
+    let mut command = Machine {
+        qemu: &qemu.system,
+        cpu: options.qemu_cpu.as_deref().unwrap_or(machine::CPU),
+        harts: options.harts(),
+        image: &image,
+        append: &format!(
+            "cpus={} memory={} summary={} mark={mark}",
+            options.cpus,
+            options.memory.0,
+            summary.name()
+        ),
+        memory: options.memory.0,
+        guest: Some(Guest {
+            kernel: &files.kernel,
+            initrd: files.initrd.as_deref(),
+            append: &files.append,
+        }),
+    }
+    .command()?;
+    let terminal = stdin().is_terminal();
+    match terminal {
+        // A key combination leaves.
+        true => command.args(["-serial", "mon:stdio"]),
+        // Piped input goes to the guest as it is.
+        false => command.args(["-serial", "stdio", "-monitor", "none"]),
+    };
+    if terminal && !options.quiet {
+        eprintln!("  Ctrl-A x leaves, Ctrl-A h shows the keys");
+    }
+    let mut child = proc::spawn(command.stdout(Stdio::piped()))?;
+    let pipe = child.stdout.take().context("no pipe from QEMU")?;
+    let passed = output::pass(pipe, stdout(), &mark);
+    if passed.is_err() {
+        // It may just have ended; then there is nothing to do.
+        let _ = child.kill();
+    }
+    let status = child.wait().context("cannot wait for QEMU")?;
+    match passed {
+        Ok(ended) => finish(&ended, status, terminal),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(status::CLOSED),
+        Err(error) => Err(Failure::Host(anyhow!(error).context("the guest's console"))),
+    }
+}
+
+/// Shows the last words and finds the exit status.
+fn finish(ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failure> {
+    if ended.within_a_line && stdout().is_terminal() {
+        eprintln!();
+    }
+    match (&ended.words, status.code()) {
+        (Some(words), Some(_)) => {
+            // Nobody can be told if this fails.
+            let _ = stderr().write_all(words.as_bytes());
+            Ok(code(status))
+        }
+        (None, Some(0)) if terminal => Ok(status::LEFT),
+        // The hypervisor's own end, or one of QEMU, which has said why.
+        (None, Some(code @ 2..)) => Ok(u8::try_from(code).unwrap_or(status::HOST)),
+        _ => Err(Failure::Host(anyhow!("QEMU ended before the guest did ({status})"))),
+    }
+}
+
+/// The exit code of a shell that ran this.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(status::HOST)
+}
