@@ -42,6 +42,18 @@ pub trait Subject {
         10_000_000
     }
 
+    /// Whether guests have a timer register of their own, `stimecmp` (Sstc). If not, it is as illegal as any register
+    /// there is not, and they set their timer with the SBI's call.
+    fn has_stimecmp(&self) -> bool {
+        true
+    }
+
+    /// How many vCPUs it takes, made and run on one physical CPU one after the other, to use up whatever the CPU
+    /// tells their translations apart by, and more. The default is for backends that use no such numbers.
+    fn crowd(&self) -> usize {
+        100
+    }
+
     /// Calls `there` on another physical CPU while it calls `here` on this one, and comes back when both have.
     /// The default answers `false` and calls neither: there is no other CPU, and the cases about two of them are
     /// skipped.

@@ -11,7 +11,7 @@ use crate::report::{Verdict, ensure, ensure_eq};
 
 impl Guest {
     /// Switches floating point on, in state "initial". Uses `t0`.
-    fn float_on(&mut self) {
+    pub(super) fn float_on(&mut self) {
         self.li(T0, sstatus::FS as i64);
         self.csrrc(ZERO, num::SSTATUS, T0);
         self.li(T0, 1 << 13);
@@ -19,7 +19,7 @@ impl Guest {
     }
 }
 
-fn float_registers() -> impl Iterator<Item = F> {
+pub(super) fn float_registers() -> impl Iterator<Item = F> {
     (0..32).filter_map(F::new)
 }
 
@@ -151,6 +151,50 @@ pub(super) fn isolation<S: Subject>(subject: &S) -> Verdict {
             }
             ensure_eq!(bench.space.read(data + 256)?, index as u64 + 1, "fcsr of vCPU {index}");
             seed[index] = seed[index].wrapping_add(17);
+        }
+    }
+    Ok(())
+}
+
+/// A load from a device that is answered when another vCPU has used floating point in between.
+pub(super) fn late_answer<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot_many(subject, 2, |g| {
+        g.slli(S2, A0, 12);
+        g.li(T1, DATA as i64);
+        g.add(S2, S2, T1);
+        g.addi(S4, A0, 1);
+        g.li(S0, DEVICE as i64);
+        g.float_on();
+        for register in float_registers() {
+            g.li(T1, pattern(register.number().into()) as i64);
+            g.mul(T1, T1, S4);
+            g.fmv_d_x(register, T1);
+        }
+        g.mark(1);
+        g.fld(FA5, 0, S0);
+        for register in float_registers() {
+            g.fsd(register, 8 * i32::from(register.number()), S2);
+        }
+        g.mark(2);
+    })?;
+    let [first, second] = &bench.harts[..] else { return Ok(()) };
+    first.mark(1)?;
+    second.mark(1)?;
+    first.mmio_read(DEVICE, Qword)?;
+    second.mmio_read(DEVICE, Qword)?;
+    second.vcpu.set_return_value(pattern(92))?;
+    second.mark(2)?;
+    first.vcpu.set_return_value(pattern(91))?;
+    first.mark(2)?;
+    for (index, factor) in [1, 2].into_iter().enumerate() {
+        for register in float_registers() {
+            let number = u64::from(register.number());
+            let expected = match register {
+                FA5 => pattern(90 + factor),
+                _ => pattern(number).wrapping_mul(factor),
+            };
+            let found = bench.space.read(DATA + 4096 * index as u64 + 8 * number)?;
+            ensure_eq!(found, expected, "f{number} of vCPU {index}");
         }
     }
     Ok(())

@@ -13,12 +13,15 @@ mod faults;
 mod fences;
 mod float;
 mod guest;
+mod hostile;
 mod interrupts;
 mod isolation;
 mod lifecycle;
+mod migration;
 mod mmio;
 mod requests;
 mod timers;
+mod vector;
 
 use crate::Subject;
 use crate::report::{Report, Verdict};
@@ -36,7 +39,7 @@ pub fn run_matching<S: Subject>(
     mut before: impl FnMut(&'static str),
 ) -> Report {
     let mut report = Report::new(subject.name());
-    let groups: [&[NamedCase<S>]; 10] = [
+    let groups: [&[NamedCase<S>]; 12] = [
         &lifecycle::cases(),
         &calls::cases(),
         &mmio::cases(),
@@ -47,6 +50,8 @@ pub fn run_matching<S: Subject>(
         &requests::cases(),
         &timers::cases(),
         &isolation::cases(),
+        &migration::cases(),
+        &hostile::cases(),
     ];
     for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
         before(name);
