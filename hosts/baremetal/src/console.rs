@@ -1,0 +1,176 @@
+//! The one console: the hypervisor's own messages, the guest's output, and what is typed.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use alloc::boxed::Box;
+use axvcpu::AxVCpuHal;
+use axvcpu_vmm::ConsoleSink;
+use spin::Mutex;
+
+use crate::{Hal, uart};
+
+/// Prints to the console.
+#[macro_export]
+macro_rules! print {
+    ($($args:tt)*) => { $crate::Console.print(::core::format_args!($($args)*)) };
+}
+
+/// Prints a line to the console.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::print!("\n") };
+    ($($args:tt)*) => { $crate::print!("{}\n", ::core::format_args!($($args)*)) };
+}
+
+/// The console. Output of different CPUs does not mix within one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Console;
+
+/// Output that is not sent yet.
+struct Output {
+    bytes: [u8; 512],
+    len: usize,
+}
+
+impl Output {
+    fn add(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if self.len == self.bytes.len() {
+                self.send();
+            }
+            self.bytes[self.len] = byte;
+            self.len += 1;
+        }
+    }
+
+    fn send(&mut self) {
+        uart::send(&self.bytes[..self.len]);
+        self.len = 0;
+    }
+}
+
+static OUTPUT: Mutex<Output> = Mutex::new(Output { bytes: [0; 512], len: 0 });
+
+/// Set by the first CPU that ends the machine: the others keep silent from then on.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+impl Console {
+    /// Prints, with `\n` as `\r\n`.
+    #[doc(hidden)]
+    pub fn print(self, args: fmt::Arguments<'_>) {
+        struct Lines<'a>(&'a mut Output);
+        impl Write for Lines<'_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for &byte in text.as_bytes() {
+                    if byte == b'\n' {
+                        self.0.add(b"\r");
+                    }
+                    self.0.add(&[byte]);
+                }
+                Ok(())
+            }
+        }
+        let mut output = OUTPUT.lock();
+        let _ = Lines(&mut output).write_fmt(args); // the writer does not fail
+        output.send();
+    }
+}
+
+/// Ends output by anybody else, for last words. `false` if somebody has before.
+#[cfg_attr(not(target_os = "none"), expect(dead_code))]
+pub(crate) fn close() -> bool {
+    !CLOSED.swap(true, Ordering::AcqRel)
+}
+
+/// Prints last words, whatever another CPU holds.
+#[cfg_attr(not(target_os = "none"), expect(dead_code))]
+pub(crate) fn last_words(args: fmt::Arguments<'_>) {
+    struct Raw;
+    impl Write for Raw {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            uart::send(text.as_bytes());
+            Ok(())
+        }
+    }
+    if let Some(mut output) = OUTPUT.try_lock() {
+        output.send();
+    }
+    let _ = Raw.write_fmt(args); // as above
+}
+
+/// Sends what was held back.
+pub(crate) fn flush() {
+    OUTPUT.lock().send();
+}
+
+/// The guest's side: its output goes out as it is.
+impl ConsoleSink for Console {
+    fn write(&self, bytes: &[u8]) {
+        let mut output = OUTPUT.lock();
+        output.add(bytes);
+        // Line by line: a character at a time would cost an exit of the machine under this one each.
+        if bytes.contains(&b'\n') {
+            output.send();
+        }
+    }
+
+    fn flush(&self) {
+        flush();
+    }
+
+    fn input_wanted(&self) {
+        // The caller holds the guest's serial port: passed on when that CPU looks at its interrupts.
+        Hal::kick_cpu(0);
+    }
+}
+
+/// What was typed and not yet taken.
+struct Input {
+    bytes: [u8; 256],
+    start: usize,
+    len: usize,
+}
+
+static INPUT: Mutex<Input> = Mutex::new(Input { bytes: [0; 256], start: 0, len: 0 });
+
+/// Who takes what is typed, and answers how many bytes of it.
+type Reader = Box<dyn Fn(&[u8]) -> usize + Send>;
+
+static READER: Mutex<Option<Reader>> = Mutex::new(None);
+
+/// Makes `reader` take what is typed from now on. It is called on CPU 0 with interrupts of the hypervisor being
+/// dealt with, and answers how many bytes it took; the rest is offered again later.
+pub fn read_input(reader: Option<Reader>) {
+    *READER.lock() = reader;
+    pass_on_input();
+}
+
+/// A byte was typed. What nobody takes is lost when there is too much of it.
+pub(crate) fn received(byte: u8) {
+    let mut input = INPUT.lock();
+    if input.len < input.bytes.len() {
+        let at = (input.start + input.len) % input.bytes.len();
+        input.bytes[at] = byte;
+        input.len += 1;
+    }
+}
+
+/// Offers what was typed to its reader.
+pub(crate) fn pass_on_input() {
+    // A reader may be at it on this very CPU.
+    let Some(reader) = READER.try_lock() else { return };
+    let Some(read) = &*reader else { return };
+    loop {
+        let (byte, len) = {
+            let input = INPUT.lock();
+            (input.bytes[input.start], input.len)
+        };
+        if len == 0 || read(&[byte]) == 0 {
+            return;
+        }
+        let mut input = INPUT.lock();
+        input.start = (input.start + 1) % input.bytes.len();
+        input.len -= 1;
+    }
+}

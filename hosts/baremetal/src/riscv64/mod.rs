@@ -1,0 +1,26 @@
+//! The platform on RISC-V: harts under an SBI firmware.
+
+mod boot;
+mod cpu;
+mod csr;
+mod hal;
+mod irq;
+mod sbi;
+mod timer;
+
+pub(crate) use boot::{online, start_others};
+pub(crate) use cpu::Cpu;
+pub use hal::{Hal, Host};
+pub(crate) use irq::Plic;
+pub(crate) use sbi::{power_off, write_console};
+pub(crate) use timer::init as init_timer;
+
+/// The time counter.
+pub(crate) fn time() -> u64 {
+    csr::read::<{ axvcpu_riscv::csr::num::TIME }>()
+}
+
+/// Ends the machine's life; the status is what its runner sees.
+pub fn exit(status: u8) -> ! {
+    crate::machine::finish(status)
+}

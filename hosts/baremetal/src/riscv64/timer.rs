@@ -1,0 +1,100 @@
+//! One timer for each CPU, and several who want to be told the time.
+#![allow(unsafe_code)] // writes `stimecmp`
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use axvcpu_riscv::csr::num;
+
+use super::cpu::Cpu;
+use super::{csr, sbi};
+
+const NEVER: u64 = u64::MAX;
+
+/// The harts have `stimecmp` (Sstc), else the firmware is asked.
+static HAS_STIMECMP: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn init(has_stimecmp: bool) {
+    HAS_STIMECMP.store(has_stimecmp, Ordering::Relaxed);
+}
+
+/// When a CPU's timer has to fire, in ticks. Used by that CPU only.
+pub(crate) struct Deadlines {
+    /// The end of a time slice.
+    slice: AtomicU64,
+    /// The end of a wait.
+    wait: AtomicU64,
+    /// A guest's timer.
+    guest: AtomicU64,
+    /// What the timer is set to.
+    set: AtomicU64,
+}
+
+impl Deadlines {
+    pub(crate) const fn new() -> Self {
+        Self {
+            slice: AtomicU64::new(NEVER),
+            wait: AtomicU64::new(NEVER),
+            guest: AtomicU64::new(NEVER),
+            set: AtomicU64::new(NEVER),
+        }
+    }
+
+    fn earliest(&self) -> u64 {
+        let [slice, wait, guest] =
+            [&self.slice, &self.wait, &self.guest].map(|deadline| deadline.load(Ordering::Relaxed));
+        slice.min(wait).min(guest)
+    }
+
+    /// Sets the timer if that has to change.
+    fn set(&self) {
+        let earliest = self.earliest();
+        if self.set.swap(earliest, Ordering::Relaxed) != earliest {
+            program(earliest);
+        }
+    }
+}
+
+fn program(deadline: u64) {
+    if HAS_STIMECMP.load(Ordering::Relaxed) {
+        // SAFETY: when an interrupt comes that is dealt with whenever it does.
+        unsafe { csr::write::<{ num::STIMECMP }>(deadline) };
+    } else {
+        sbi::set_timer(deadline);
+    }
+}
+
+/// A guest's timer; see [`AxVCpuHal::arm_timer`](axvcpu::AxVCpuHal::arm_timer).
+pub(crate) fn set_guest(deadline: u64) {
+    let timer = &Cpu::this().timer;
+    timer.guest.store(deadline, Ordering::Relaxed);
+    timer.set();
+}
+
+/// The end of a slice.
+pub(crate) fn set_slice(deadline: u64) {
+    let timer = &Cpu::this().timer;
+    timer.slice.store(deadline, Ordering::Relaxed);
+    timer.set();
+}
+
+/// The end of a wait.
+pub(crate) fn set_wait(deadline: u64) {
+    let timer = &Cpu::this().timer;
+    timer.wait.store(deadline, Ordering::Relaxed);
+    timer.set();
+}
+
+/// The timer fired: whoever's time has come has been told with that, and asks again.
+pub(crate) fn fired() {
+    let timer = &Cpu::this().timer;
+    let now = super::time();
+    for deadline in [&timer.slice, &timer.wait, &timer.guest] {
+        if deadline.load(Ordering::Relaxed) <= now {
+            deadline.store(NEVER, Ordering::Relaxed);
+        }
+    }
+    // Also if it came for nothing, or it would come again at once.
+    let earliest = timer.earliest();
+    timer.set.store(earliest, Ordering::Relaxed);
+    program(earliest);
+}
