@@ -11,7 +11,7 @@ use axvcpu_riscv::asm::*;
 use axvcpu_soft::{Clock, ISA, MMU_TYPE, SoftConfig, SoftVCpu, VirtualClock};
 use axvcpu_vmm::riscv::layout::{PLIC_BASE, RAM_BASE, UART_BASE};
 use axvcpu_vmm::riscv::{LOAD_OFFSET, RiscvVm, RiscvVmConfig};
-use axvcpu_vmm::{CpuStats, ExitKind, Outcome};
+use axvcpu_vmm::{CpuStats, ExitKind, Outcome, VmHost};
 use sbi_spec::{dbcn, hsm, rfnc, spi, srst};
 
 use platform::{Console, Hal, Host, Ram, monotonic_ns};
@@ -231,6 +231,47 @@ fn all_harts_in_turn_do_the_same_every_time() {
     let first = run();
     assert!(first.1 >= 100_000, "the timer alone takes that long");
     assert_eq!(first, run());
+}
+
+/// A host that interrupts every run, all the time.
+struct Ticking;
+
+impl VmHost for Ticking {
+    fn now_ns(&self) -> u64 {
+        monotonic_ns()
+    }
+
+    fn wait(&self, deadline_ns: Option<u64>) {
+        Host(None).wait(deadline_ns);
+    }
+
+    fn begin_slice(&self, _: Option<u64>) -> bool {
+        true // the ticks come anyway
+    }
+
+    fn relax(&self, _: u32) {
+        thread::yield_now();
+    }
+}
+
+/// Harts that wait for each other in loops, and only the host's timer takes one off for another.
+#[test]
+fn harts_share_threads() {
+    for sharing in [2, 3, HARTS] {
+        let (vm, console) = machine(&tour(), Clock::Host(monotonic_ns));
+        assert_eq!(vm.push_console_input(b"xyzq"), 4);
+        let cpus: Vec<_> = (0..HARTS).collect();
+        thread::scope(|scope| {
+            for cpus in cpus.chunks(sharing) {
+                scope.spawn(|| assert_eq!(vm.run_vcpus(cpus, &Ticking), Outcome::PowerOff));
+            }
+            while vm.outcome().is_none() {
+                thread::sleep(Duration::from_millis(1));
+                vm.cpus().iter().for_each(|cpu| cpu.vcpu().kick());
+            }
+        });
+        assert_eq!(console.text(), TOUR, "{sharing} on a thread");
+    }
 }
 
 /// The host stops a guest that loops, one that sleeps, and one that has stopped half of its harts.
