@@ -190,6 +190,10 @@ fn finish(ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failu
     if ended.within_a_line && stdout().is_terminal() {
         eprintln!();
     }
+    // The firmware's greeting is of no interest, but what stopped the hypervisor is.
+    for line in ended.greeting.lines().filter(|line| line.starts_with("axvcpu")) {
+        eprintln!("{line}");
+    }
     match (&ended.words, status.code()) {
         (Some(words), Some(_)) => {
             // Nobody can be told if this fails.

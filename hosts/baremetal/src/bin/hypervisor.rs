@@ -18,19 +18,18 @@ use axvcpu_riscv64::{Features, RiscvConfig, RiscvVCpu};
 use axvcpu_vmm::riscv::{BuildError, RiscvVm, RiscvVmConfig};
 use axvcpu_vmm::{End, RamBacking, Summary};
 
-axvcpu_baremetal::main!(main);
+axvcpu_baremetal::main!(hypervisor);
 
 type VCpu = RiscvVCpu<Hal>;
 
-/// What comes after it on the console is the hypervisor's, not the guest's.
-const END_OF_OUTPUT: &str = "\u{1e}\n";
-
 /// What the hypervisor's command line says.
 #[derive(Debug, PartialEq, Eq)]
-struct Options {
+struct Options<'a> {
     cpus: usize,
     memory: u64,
     summary: Format,
+    /// Whoever started the machine knows by it where the guest's output begins and ends; the guest does not know it.
+    mark: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +39,9 @@ enum Format {
     None,
 }
 
-impl Options {
-    fn parse(line: &str) -> Result<Self, String> {
-        let mut options = Self { cpus: 1, memory: 512 << 20, summary: Format::Text };
+impl<'a> Options<'a> {
+    fn parse(line: &'a str) -> Result<Self, String> {
+        let mut options = Self { cpus: 1, memory: 512 << 20, summary: Format::Text, mark: "" };
         for word in line.split_ascii_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             let wrong = || format!("'{word}' is no option of the hypervisor, or has no such value");
@@ -57,6 +56,7 @@ impl Options {
                         _ => return Err(wrong()),
                     }
                 }
+                "mark" => options.mark = value,
                 _ => return Err(wrong()),
             }
         }
@@ -152,19 +152,29 @@ impl Drop for Ram {
     }
 }
 
-fn main(machine: &'static Machine) -> u8 {
-    match run(machine) {
-        Ok(status) => status,
-        Err(message) => {
-            println!("{END_OF_OUTPUT}axvcpu: {message}");
-            status::USAGE
-        }
-    }
+/// A line on the console between what the firmware says, the guest's output, and what the hypervisor says at the end.
+fn separate(mark: &str) {
+    println!("\u{1e}{mark}");
+}
+
+fn hypervisor(machine: &'static Machine) -> u8 {
+    let refused = |message| {
+        println!("axvcpu: {message}");
+        status::USAGE
+    };
+    let options = match Options::parse(machine.bootargs()) {
+        Ok(options) => options,
+        Err(message) => return refused(message),
+    };
+    separate(options.mark);
+    run(machine, &options).unwrap_or_else(|message| {
+        separate(options.mark);
+        refused(message)
+    })
 }
 
 /// Runs the guest; what is wrong with it is told as a message.
-fn run(machine: &'static Machine) -> Result<u8, String> {
-    let options = Options::parse(machine.bootargs())?;
+fn run(machine: &'static Machine, options: &Options<'_>) -> Result<u8, String> {
     let guest = machine
         .guest()
         .ok_or("no guest: the loader brought no module of the kind multiboot,kernel")?;
@@ -226,7 +236,7 @@ fn run(machine: &'static Machine) -> Result<u8, String> {
         measured: false,
         repeatable: None,
     };
-    print!("{END_OF_OUTPUT}");
+    separate(options.mark);
     match options.summary {
         Format::Text => print!("{}", summary.text()),
         Format::Json => print!("{}", summary.json()),
@@ -241,8 +251,9 @@ mod tests {
 
     #[test]
     fn options() {
-        let options = Options::parse("cpus=4  memory=1G summary=json").unwrap();
-        assert_eq!(options, Options { cpus: 4, memory: 1 << 30, summary: Format::Json });
+        let options = Options::parse("cpus=4  memory=1G mark=5a summary=json").unwrap();
+        let expected = Options { cpus: 4, memory: 1 << 30, summary: Format::Json, mark: "5a" };
+        assert_eq!(options, expected);
         assert_eq!(Options::parse("").unwrap().memory, 512 << 20);
         for wrong in ["cpus", "cpus=x", "memory=", "memory=1T", "memory=1", "summary=xml", "x=1"] {
             let message = Options::parse(wrong).unwrap_err();
