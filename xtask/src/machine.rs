@@ -20,6 +20,9 @@ const STEP: u64 = 2 << 20;
 /// At the very top of the memory QEMU puts the device tree.
 const TOP: u64 = 4 << 20;
 
+/// The next larger page.
+const GIGABYTE: u64 = 1 << 30;
+
 /// For the hypervisor itself, besides its guest's memory: its heap and the
 /// structures of each vCPU; the guest's page tables take a 512th of its memory
 /// and less than as much again.
@@ -109,7 +112,9 @@ fn place(image_end: u64, sizes: &[u64], memory: u64) -> Result<Place> {
         files.push(free);
         free = up(free.checked_add(*size).ok_or_else(too_much)?)?;
     }
-    let end = [memory, memory / 64, OWN, TOP]
+    // So that the guest's memory can begin on a boundary of a large page.
+    let aligned = if memory >= GIGABYTE { GIGABYTE } else { STEP };
+    let end = [memory, aligned, memory / 64, OWN, TOP]
         .iter()
         .try_fold(free, |end, more| end.checked_add(*more))
         .ok_or_else(too_much)?;

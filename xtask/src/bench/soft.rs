@@ -1,5 +1,4 @@
-//! `cargo xtask bench`: how fast guests run here, next to QEMU on the same
-//! machine with the same guests.
+//! The software backend: how much processor time guests take.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +6,8 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
 
+use super::Options;
 use crate::assets::qemu::Qemu;
 use crate::assets::{guest, initrd, qemu, store};
 use crate::proc::{self, Finished};
@@ -34,20 +33,6 @@ const ROUNDS_SHORT: u64 = 1;
 /// Longer than any run takes on a slow machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What the benchmark can be told.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// How often each measurement is repeated; the best counts
-    #[arg(long, default_value_t = 3)]
-    rounds: u32,
-    /// Also write the numbers to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Fail if a target is missed
-    #[arg(long)]
-    strict: bool,
-}
-
 /// One thing measured on both.
 struct Measured {
     here: f64,
@@ -55,7 +40,7 @@ struct Measured {
 }
 
 /// Measures, prints a table, and says whether the targets are met.
-pub(crate) fn command(options: &Options) -> Result<ExitCode> {
+pub(super) fn measure(options: &Options) -> Result<ExitCode> {
     ensure!(options.rounds > 0, "nothing is measured in 0 rounds");
     let guest = guest::fetch()?;
     let initrd = initrd::build(&guest.busybox, "demo", None)?;

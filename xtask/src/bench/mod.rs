@@ -1,0 +1,45 @@
+//! `cargo xtask bench`: what guests cost here, next to QEMU on the same machine
+//! with the same guests.
+
+mod count;
+mod riscv64;
+mod soft;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+/// What the benchmark can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What executes the guests
+    #[arg(long, short, value_name = "NAME", value_enum, default_value_t = Backend::Soft)]
+    backend: Backend,
+    /// How often each measurement of time is repeated; the best counts
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Also write the numbers to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail if a target is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    /// The RISC-V hart in software: processor time
+    Soft,
+    /// RISC-V's hypervisor extension: instructions, counted by QEMU
+    Riscv64,
+}
+
+/// Measures, prints a table, and says whether the targets are met.
+pub(crate) fn command(options: &Options) -> Result<ExitCode> {
+    match options.backend {
+        Backend::Soft => soft::measure(options),
+        Backend::Riscv64 => riscv64::measure(options),
+    }
+}
