@@ -114,34 +114,6 @@ fn compressed(bits: u16) -> Option<Access> {
     Some(Access { operand, width, len: 2 })
 }
 
-/// Whether the instruction uses floating-point registers or their CSRs (`fflags`, `frm`, `fcsr`).
-pub(crate) fn uses_float(bits: u32) -> bool {
-    if bits & 3 != 3 {
-        return matches!((bits & 3, bits >> 13 & 7), (0 | 2, 0b001 | 0b101));
-    }
-    match bits & 0x7f {
-        0x07 | 0x27 => (1..=4).contains(&(bits >> 12 & 7)),
-        0x43 | 0x47 | 0x4b | 0x4f | 0x53 => true,
-        0x57 => matches!(bits >> 12 & 7, 1 | 5), // vectors of floats, OPFVV and OPFVF
-        0x73 => is_csr_access(bits) && (1..=3).contains(&(bits >> 20)),
-        _ => false,
-    }
-}
-
-/// Whether the instruction uses vector registers or their CSRs.
-pub(crate) fn uses_vector(bits: u32) -> bool {
-    match bits & 0x7f {
-        0x07 | 0x27 => matches!(bits >> 12 & 7, 0 | 5 | 6 | 7),
-        0x57 => true,
-        0x73 => is_csr_access(bits) && matches!(bits >> 20, 0x008..=0x00f | 0xc20..=0xc22),
-        _ => false,
-    }
-}
-
-fn is_csr_access(bits: u32) -> bool {
-    bits >> 12 & 3 != 0
-}
-
 /// `wfi`.
 pub(crate) const WFI: u32 = 0x1050_0073;
 

@@ -1,9 +1,9 @@
 use AccessWidth::{Byte, Dword, Qword, Word};
 use axvcpu::AccessWidth;
-use axvcpu_riscv::asm::{A0, Asm, FT0, S1, T0, T6, ZERO};
+use axvcpu_riscv::asm::{A0, Asm, S1, T0, T6, ZERO};
 
 use super::Operand::{Load, LoadFloat, Store, StoreFloat};
-use super::{Access, Told, instruction, told, uses_float, uses_vector};
+use super::{Access, Told, instruction, told};
 
 /// The first instruction that `write` assembles.
 fn assembled(write: impl FnOnce(&mut Asm)) -> u32 {
@@ -81,7 +81,7 @@ fn compressed_ones() {
 #[test]
 fn every_encoding_is_an_answer() {
     for bits in 0..=u16::MAX {
-        let _ = (instruction(bits.into()), uses_float(bits.into()), uses_vector(bits.into()));
+        let _ = instruction(bits.into());
     }
     for bits in (0..=u32::MAX).step_by(9973) {
         if let Some(access) = instruction(bits) {
@@ -105,27 +105,4 @@ fn transformed_instructions() {
     assert_eq!(told(u64::from(bits & !2)), Told::Access { access, offset: 5 });
     // An atomic.
     assert_eq!(told(0x00b5_302f), Told::Other);
-}
-
-#[test]
-fn who_uses_which_unit() {
-    let float = [
-        assembled(|a| a.fld(FT0, 0, A0)),
-        assembled(|a| a.fsw(FT0, 0, A0)),
-        0x0000_7053, // fadd.s ft0, ft0, ft0,
-        0x0031_1073, // csrw fcsr, sp
-        0x2000,      // c.fld
-        0xa006,      // c.fsdsp
-    ];
-    for bits in float {
-        assert!(uses_float(bits) && !uses_vector(bits), "{bits:#x}");
-    }
-    let vector = [0x0201_0057_u32, 0x0205_5007, 0xc220_2573, 0x0080_1073];
-    for bits in vector {
-        assert!(uses_vector(bits) && !uses_float(bits), "{bits:#x}");
-    }
-    assert!(uses_vector(0x0200_1057) && uses_float(0x0200_1057)); // vfadd.vv
-    for bits in [0x1050_0073, 0x0000_0013, 0x4000, 0x1002_5073] {
-        assert!(!uses_vector(bits) && !uses_float(bits), "{bits:#x}");
-    }
 }

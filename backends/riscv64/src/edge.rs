@@ -19,8 +19,8 @@ use crate::vcpu::RiscvVCpu;
 /// something there executes it as its own trap handler, and gets its edges late.
 const HOOK: u64 = 0_u64.wrapping_sub(4096);
 
-/// The exceptions of a fetch at [`HOOK`], when the guest translates and when it does not.
-const FETCHES: u64 = 1 << cause::FETCH_PAGE | 1 << cause::FETCH_ACCESS;
+/// The exception of a fetch at [`HOOK`] when the guest translates. When it does not, stage 2 refuses.
+const FETCHES: u64 = 1 << cause::FETCH_PAGE;
 
 /// What is to be pending beyond what the guest's own timer makes so.
 #[derive(Debug, Default)]

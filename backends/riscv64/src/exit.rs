@@ -5,7 +5,7 @@ use axvcpu::{AccessKind, AxVCpuExitReason as Exit, AxVCpuHal, GuestPhysAddr};
 use axvcpu_riscv::csr::{CAUSE_INTERRUPT, cause, irq, num as snum, sstatus as sbits};
 
 use crate::decode::{self, Access, Operand, Told};
-use crate::hext::{cause as hcause, hstatus, num, sstatus};
+use crate::hext::{cause as hcause, hstatus, num};
 use crate::image::todo;
 use crate::switch::Trap;
 use crate::vcpu::{Dest, Exception, Open, RiscvVCpu};
@@ -24,11 +24,7 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
             hcause::GUEST_STORE_PAGE => self.data_fault(AccessKind::Write),
             hcause::GUEST_FETCH_PAGE => self.fetch_fault(),
             hcause::VIRTUAL_INSTRUCTION => self.virtual_instruction(),
-            cause::ILLEGAL => {
-                self.illegal_instruction();
-                None
-            }
-            cause::FETCH_PAGE | cause::FETCH_ACCESS if self.took_hooked_trap() => None,
+            cause::FETCH_PAGE if self.took_hooked_trap() => None,
             // What is neither delegated nor above concerns the guest alone.
             code => {
                 self.raise(Exception { code, value: csr::read::<{ snum::STVAL }>() });
@@ -70,7 +66,7 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         Some(u32::from(high) << 16 | u32::from(low))
     }
 
-    /// The instruction of an illegal or virtual instruction trap. Harts may tell it, or leave `stval` 0.
+    /// The instruction of a virtual instruction trap. Harts may tell it, or leave `stval` 0.
     fn refused_instruction(&self) -> Option<u32> {
         match csr::read::<{ snum::STVAL }>() {
             0 => self.fetch(),
@@ -91,20 +87,6 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
             return None;
         }
         Some(Exit::Halt { wake_after_ns: self.ns_to_timer() })
-    }
-
-    /// An instruction the hart refused: because its registers are another vCPU's, or because it is illegal.
-    fn illegal_instruction(&mut self) {
-        let Some(bits) = self.refused_instruction() else { return };
-        let guest = csr::read::<{ num::VSSTATUS }>();
-        let off = |unit: u64| guest & unit != 0 && self.context.sstatus & unit == 0;
-        if decode::uses_vector(bits) && off(sstatus::VS) && self.on_cpu().load_vector() {
-            self.context.sstatus |= sstatus::VS_CLEAN;
-        } else if decode::uses_float(bits) && off(sbits::FS) && self.on_cpu().load_fp() {
-            self.context.sstatus |= sstatus::FS_CLEAN;
-        } else {
-            self.raise(Exception { code: cause::ILLEGAL, value: bits.into() });
-        }
     }
 
     fn fetch_fault(&mut self) -> Option<Exit> {
@@ -187,13 +169,12 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         Exit::MmioWrite { addr, width, data: data & width.mask() }
     }
 
-    /// The bits of a floating-point register. The guest has just used it.
+    /// The bits of a floating-point register.
     fn fp_register(&mut self, register: u8) -> u64 {
         let mut on_cpu = self.on_cpu();
-        on_cpu.save_fp();
-        let value = on_cpu.image().fp[usize::from(register & 31)];
-        self.context.sstatus &= !sbits::FS; // to be loaded with its next use
-        value
+        let image = on_cpu.image();
+        image.save_fp();
+        image.fp[usize::from(register & 31)]
     }
 }
 

@@ -187,7 +187,7 @@ impl<'a> OnCpu<'a> {
         self.slot.resident.is(self.me)
     }
 
-    /// Puts this vCPU's VS-mode registers and stage 2 into the hart, in the place of whoever's are there.
+    /// Puts this vCPU's registers and stage 2 into the hart, in the place of whoever's are there.
     pub(crate) fn load(mut self) {
         self.evict_resident();
         let slot = self.slot;
@@ -197,6 +197,8 @@ impl<'a> OnCpu<'a> {
         let vmid = kept.map_or_else(|| slot.new_vmid(), |(vmid, _)| vmid);
         image.vmid = Some((vmid, slot));
         let (vs, own_timer) = (image.vs, image.own_timer);
+        self.load_units();
+        let image = self.image();
         // SAFETY: this vCPU is about to run here; its stage 2 is its owner's promise, its VMID nobody else's.
         unsafe {
             csr::write::<{ num::HGATP }>(image.stage2 | vmid.number << crate::percpu::VMID_SHIFT);
@@ -216,7 +218,7 @@ impl<'a> OnCpu<'a> {
         slot.resident.set(self.ptr());
     }
 
-    /// Takes the resident vCPU's VS-mode registers out of the hart.
+    /// Takes the resident vCPU's registers out of the hart.
     fn evict_resident(self) {
         let resident = self.slot.resident.get();
         // SAFETY: a vCPU in a slot is bound to this CPU and alive, as unbinding removes it from there; its image
@@ -224,6 +226,14 @@ impl<'a> OnCpu<'a> {
         let Some(shared) = (unsafe { resident.as_ref() }) else { return };
         // SAFETY: as above.
         let image = unsafe { shared.image() };
+        // The guest's last exit has left here which units it has written to.
+        let status = csr::read::<{ snum::SSTATUS }>();
+        if status & sbits::FS == sbits::FS {
+            image.save_fp();
+        }
+        if status & sstatus::VS == sstatus::VS {
+            image.save_vector();
+        }
         image.vs = VsRegisters::save();
         if image.own_timer {
             image.timer = csr::read::<{ num::VSTIMECMP }>();
@@ -234,8 +244,6 @@ impl<'a> OnCpu<'a> {
 
     /// Takes everything of this vCPU out of the hart.
     pub(crate) fn unload(self) {
-        self.save_fp();
-        self.save_vector();
         if self.is_resident() {
             self.evict_resident();
             let host = &self.slot.host;
@@ -252,12 +260,6 @@ impl<'a> OnCpu<'a> {
 
     /// Puts the vCPU, which is resident, into the reset state.
     pub(crate) fn reset(mut self) {
-        if self.owns_fp() {
-            self.slot.fp_owner.set(core::ptr::null_mut());
-        }
-        if self.owns_vector() {
-            self.slot.vector_owner.set(core::ptr::null_mut());
-        }
         let image = self.image();
         image.fp = [0; 33];
         image.vector_control = [0, 0, 0, VILL, 0];
@@ -265,6 +267,7 @@ impl<'a> OnCpu<'a> {
         image.vs = VsRegisters::reset();
         image.timer = u64::MAX;
         let (vs, own_timer) = (image.vs, image.own_timer);
+        self.load_units();
         // SAFETY: this vCPU's own registers.
         unsafe {
             vs.load();
@@ -283,93 +286,61 @@ impl<'a> OnCpu<'a> {
         }
     }
 
-    pub(crate) fn owns_fp(self) -> bool {
-        self.slot.fp_owner.is(self.me)
+    /// The bits of `sstatus` that switch the guest's units on, all of them clean.
+    pub(crate) fn units(mut self) -> u64 {
+        let features = self.slot.features();
+        let fp = if features.fp { sstatus::FS_CLEAN } else { 0 };
+        // Registers of another size would not be the guest's.
+        let has_vector = features.vlenb != 0 && self.image().vector.len() == 4 * features.vlenb;
+        fp | if has_vector { sstatus::VS_CLEAN } else { 0 }
     }
 
-    pub(crate) fn owns_vector(self) -> bool {
-        self.slot.vector_owner.is(self.me)
-    }
-
-    /// Puts this vCPU's floating-point registers into the hart, in the place of whoever's are there. Answers
-    /// whether the hart has any.
-    pub(crate) fn load_fp(mut self) -> bool {
-        if !self.slot.features().fp {
-            return false;
+    /// Puts this vCPU's floating-point and vector registers into the hart.
+    fn load_units(&mut self) {
+        let units = self.units();
+        let image = self.image();
+        if units & sbits::FS != 0 {
+            image.load_fp();
         }
-        if !self.owns_fp() {
-            self.evict_fp();
-            let registers = self.image().fp.as_ptr();
-            // SAFETY: 33 words; the unit is on in between.
-            with_unit(sbits::FS, || unsafe { asm::fp_load(registers) });
-            self.slot.fp_owner.set(self.ptr());
+        if units & sstatus::VS != 0 {
+            image.load_vector();
         }
-        true
-    }
-
-    /// Takes this vCPU's floating-point registers out of the hart if they are there: they are in the image then.
-    pub(crate) fn save_fp(self) {
-        if self.owns_fp() {
-            self.evict_fp();
-        }
-    }
-
-    fn evict_fp(self) {
-        let owner = self.slot.fp_owner.get();
-        // SAFETY: as in `evict_resident`.
-        let Some(shared) = (unsafe { owner.as_ref() }) else { return };
-        // SAFETY: as in `evict_resident`.
-        let registers = unsafe { shared.image() }.fp.as_mut_ptr();
-        // SAFETY: 33 words; the unit is on in between.
-        with_unit(sbits::FS, || unsafe { asm::fp_save(registers) });
-        // If it is not the one running, it is told with its next load that they are not here.
-        self.slot.fp_owner.set(core::ptr::null_mut());
-    }
-
-    /// Like [`load_fp`](Self::load_fp), for vectors. `false` also if the guest has none.
-    pub(crate) fn load_vector(mut self) -> bool {
-        if self.slot.features().vlenb == 0
-            || self.image().vector.len() != 4 * self.slot.features().vlenb
-        {
-            return false;
-        }
-        if !self.owns_vector() {
-            self.evict_vector();
-            let image = self.image();
-            let (control, registers) = (image.vector_control.as_ptr(), image.vector.as_ptr());
-            // SAFETY: 5 words, and 32 registers of this hart's size; the unit is on in between.
-            with_unit(sstatus::VS, || unsafe { asm::vector_load(control, registers.cast()) });
-            self.slot.vector_owner.set(self.ptr());
-        }
-        true
-    }
-
-    /// Like [`save_fp`](Self::save_fp), for vectors.
-    fn save_vector(self) {
-        if self.owns_vector() {
-            self.evict_vector();
-        }
-    }
-
-    fn evict_vector(self) {
-        let owner = self.slot.vector_owner.get();
-        // SAFETY: as in `evict_resident`.
-        let Some(shared) = (unsafe { owner.as_ref() }) else { return };
-        // SAFETY: as in `evict_resident`.
-        let image = unsafe { shared.image() };
-        let (control, registers) = (image.vector_control.as_mut_ptr(), image.vector.as_mut_ptr());
-        // SAFETY: it was loaded here, so the size is right; the unit is on in between.
-        with_unit(sstatus::VS, || unsafe { asm::vector_save(control, registers.cast()) });
-        self.slot.vector_owner.set(core::ptr::null_mut());
     }
 }
 
-/// Runs `f` with a unit of the hart switched on by its bits in `sstatus`. Off afterwards: the host has no use for
-/// it, and the guest's `sstatus` is written anew at every entry.
+impl Image {
+    /// Takes the hart's floating-point registers, which are this guest's, over into memory.
+    pub(crate) fn save_fp(&mut self) {
+        let registers = self.fp.as_mut_ptr();
+        // SAFETY: 33 words; the unit is on in between.
+        with_unit(sbits::FS, || unsafe { asm::fp_save(registers) });
+    }
+
+    pub(crate) fn load_fp(&mut self) {
+        let registers = self.fp.as_ptr();
+        // SAFETY: 33 words; the unit is on in between.
+        with_unit(sbits::FS, || unsafe { asm::fp_load(registers) });
+    }
+
+    fn save_vector(&mut self) {
+        let (control, registers) = (self.vector_control.as_mut_ptr(), self.vector.as_mut_ptr());
+        // SAFETY: the guest could use vectors, so that the sizes are right; the unit is on in between.
+        with_unit(sstatus::VS, || unsafe { asm::vector_save(control, registers.cast()) });
+    }
+
+    fn load_vector(&mut self) {
+        let (control, registers) = (self.vector_control.as_ptr(), self.vector.as_ptr());
+        // SAFETY: 5 words, and 32 registers of this hart's size; the unit is on in between.
+        with_unit(sstatus::VS, || unsafe { asm::vector_load(control, registers.cast()) });
+    }
+}
+
+/// Runs `f` with a unit of the hart switched on by its bits in `sstatus`, which are then as they were.
 fn with_unit(bits: u64, f: impl FnOnce()) {
+    let before = csr::read::<{ snum::SSTATUS }>() & bits;
     // SAFETY: the host is built without the unit's instructions.
     unsafe { csr::set::<{ snum::SSTATUS }>(bits) };
     f();
     // SAFETY: as above.
-    unsafe { csr::clear::<{ snum::SSTATUS }>(bits) };
+    unsafe { csr::clear::<{ snum::SSTATUS }>(bits & !before) };
 }

@@ -53,22 +53,21 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         }
     }
 
-    /// Switches floating point and vectors on if the registers in the hart are this vCPU's, else off: the first
-    /// use then traps.
+    /// Switches the guest's units on: their registers have just been loaded.
     fn switch_units(&mut self) {
-        let on_cpu = self.on_cpu();
-        let fp = if on_cpu.owns_fp() { sstatus::FS_CLEAN } else { 0 };
-        let vector = if on_cpu.owns_vector() { sstatus::VS_CLEAN } else { 0 };
+        let units = self.on_cpu().units();
         let others = self.context.sstatus & !(sbits::FS | sstatus::VS);
-        self.context.sstatus = others | fp | vector;
+        self.context.sstatus = others | units;
     }
 
     fn write_fp_value(&mut self) {
         let Some((register, value)) = self.fp_value.take() else { return };
         let mut on_cpu = self.on_cpu();
-        on_cpu.save_fp();
-        on_cpu.image().fp[usize::from(register & 31)] = value;
-        self.context.sstatus &= !sbits::FS;
+        let image = on_cpu.image();
+        image.save_fp();
+        image.fp[usize::from(register & 31)] = value;
+        image.load_fp();
+        self.context.sstatus |= sbits::FS;
         // As the load would have: a guest saves what is dirty.
         // SAFETY: the guest's own status.
         unsafe { csr::set::<{ num::VSSTATUS }>(sbits::FS) };

@@ -15,12 +15,8 @@ pub const MAX_CPUS: usize = 256;
 /// accesses, which cost nothing, are all they need; being atomics they are harmless in wrong hands.
 pub(crate) struct Slot {
     enabled: AtomicBool,
-    /// Whose VS-mode registers and stage 2 are loaded. Bound to this CPU, as are the owners.
+    /// Whose registers and stage 2 are loaded. Bound to this CPU.
     pub(crate) resident: Holder,
-    /// Whose floating-point registers are loaded.
-    pub(crate) fp_owner: Holder,
-    /// Whose vector registers are loaded.
-    pub(crate) vector_owner: Holder,
     /// The next VMID never used since everything was flushed.
     next_vmid: AtomicU64,
     /// How often that was: VMIDs of another generation mean nothing.
@@ -80,8 +76,6 @@ impl Slot {
         Self {
             enabled: AtomicBool::new(false),
             resident: Holder::nobody(),
-            fp_owner: Holder::nobody(),
-            vector_owner: Holder::nobody(),
             next_vmid: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             features: [const { AtomicU64::new(0) }; 4],

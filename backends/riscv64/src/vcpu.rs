@@ -65,8 +65,8 @@ impl Default for RiscvConfig {
 /// (software), 5 (timer), 9 (external, also a line). SBI's timer extension is part of it; every other
 /// environment call from VS-mode is a [`Hypercall`](Exit::Hypercall).
 ///
-/// The guest's registers stay in the hart for as long as no other vCPU needs it, its floating-point and vector
-/// registers for as long as no other vCPU uses those.
+/// The guest's registers, floating-point and vector included, stay in the hart for as long as no other vCPU is
+/// run there; those it has not written to since are not saved then.
 pub struct RiscvVCpu<H> {
     pub(crate) context: Context,
     shared: Owned,

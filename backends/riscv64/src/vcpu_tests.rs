@@ -219,25 +219,15 @@ fn floats_are_loaded_boxed() {
 }
 
 #[test]
-fn a_unit_is_switched_on_when_the_guest_that_may_use_it_does() {
+fn units_are_on_where_the_hart_has_them() {
     let mut vcpu = vcpu(RiscvConfig::new());
-    let fadd = 0x0000_7053;
-    model::put(snum::STVAL, fadd);
-    // Off in the guest: its own affair.
-    model::put(num::VSSTATUS, 0);
-    assert_eq!(vcpu.trapped(trap(cause::ILLEGAL)), None);
-    assert_eq!(model::get(num::VSCAUSE), cause::ILLEGAL);
-    assert!(!vcpu.on_cpu().owns_fp());
-    // On: the instruction is tried again.
-    model::put(num::VSSTATUS, sbits::FS);
-    model::put(num::VSCAUSE, 0);
-    assert_eq!(vcpu.trapped(trap(cause::ILLEGAL)), None);
-    assert_eq!((model::get(num::VSCAUSE), vcpu.context.pc), (0, CODE));
-    assert!(vcpu.on_cpu().owns_fp() && vcpu.context.sstatus & sbits::FS != 0);
-    // Still refused: illegal indeed.
-    assert_eq!(vcpu.trapped(trap(cause::ILLEGAL)), None);
-    assert_eq!(model::get(num::VSCAUSE), cause::ILLEGAL);
+    let units = sbits::FS | crate::hext::sstatus::VS;
+    let clean = crate::hext::sstatus::FS_CLEAN | crate::hext::sstatus::VS_CLEAN;
+    assert_eq!(vcpu.context.sstatus & units, clean);
     vcpu.unbind().unwrap();
+    let mut scalar = self::vcpu(RiscvConfig { vector: false, ..RiscvConfig::new() });
+    assert_eq!(scalar.context.sstatus & units, crate::hext::sstatus::FS_CLEAN);
+    scalar.unbind().unwrap();
 }
 
 #[test]
