@@ -48,6 +48,12 @@ pub trait Subject {
         true
     }
 
+    /// Whether the hart takes the most important of several interrupts first, as the privileged architecture has it
+    /// ("Supervisor Interrupt Registers"), whatever their numbers. QEMU's harts do not without Ssaia.
+    fn orders_interrupts(&self) -> bool {
+        true
+    }
+
     /// How many vCPUs it takes, made and run on one physical CPU one after the other, to use up whatever the CPU
     /// tells their translations apart by, and more. The default is for backends that use no such numbers.
     fn crowd(&self) -> usize {

@@ -183,6 +183,14 @@ fn priority<S: Subject>(subject: &S) -> Verdict {
     for vector in [irq::TIMER, irq::EXTERNAL] {
         vcpu.inject_interrupt(vector)?;
     }
+    if !subject.orders_interrupts() {
+        // Each comes all the same, and once.
+        let mut causes = [hart.trap()?.cause, hart.trap()?.cause];
+        causes.sort_unstable();
+        let expected = [irq::TIMER, irq::EXTERNAL].map(|irq| CAUSE_INTERRUPT | irq as u64);
+        ensure_eq!(causes, expected, "scause of two traps");
+        return hart.mark(1);
+    }
     hart.trap_for(CAUSE_INTERRUPT | irq::EXTERNAL as u64)?;
     hart.trap_for(CAUSE_INTERRUPT | irq::TIMER as u64)?;
     hart.mark(1)?;

@@ -56,29 +56,32 @@ fn integer<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn system<S: Subject>(subject: &S) -> Verdict {
-    // What each is made to hold, shifted by the vCPU's number, and which bits of it there are.
-    let registers: [(u16, u64, u64); 10] = [
-        (num::SSCRATCH, 0x1111, u64::MAX),
-        (num::SEPC, 0x2222, u64::MAX),
-        (num::SCAUSE, 3, u64::MAX),
-        (num::STVAL, 0x4444, u64::MAX),
-        (num::SIE, 1 << irq::SOFTWARE, 1 << irq::SOFTWARE),
-        (num::STIMECMP, 1 << 60, u64::MAX),
-        (num::SCOUNTEREN, 1, u64::MAX),
-        (num::SENVCFG, 1, 1), // FIOM
-        (num::FCSR, 1, u64::MAX),
-        (num::SSTATUS, sstatus::SUM, sstatus::SUM | sstatus::MXR),
+    // What each is made to hold by the first and by the second vCPU.
+    let registers: [(u16, [u64; 2]); 10] = [
+        (num::SSCRATCH, [0x1111, 0x2222]),
+        (num::SEPC, [0x3332, 0x4444]),
+        (num::SCAUSE, [3, 6]),
+        (num::STVAL, [0x5555, 0x6666]),
+        (num::SIE, [1 << irq::SOFTWARE, 1 << irq::TIMER]),
+        (num::STIMECMP, [1 << 60, 1 << 61]),
+        (num::SCOUNTEREN, [1, 2]),
+        (num::SENVCFG, [1, 0]), // FIOM
+        (num::FCSR, [1, 0x42]),
+        (num::SSTATUS, [sstatus::SUM, sstatus::MXR]),
     ];
-    let present = |&(csr, ..): &(u16, u64, u64)| csr != num::STIMECMP || subject.has_stimecmp();
+    let present = |&(csr, _): &(u16, [u64; 2])| csr != num::STIMECMP || subject.has_stimecmp();
     let registers = registers.into_iter().filter(present);
     let root = DATA + 0x40_0000;
     let mut bench = Bench::boot_many(subject, 2, |g| {
         g.li(T0, 1 << 13);
         g.csrrs(ZERO, num::SSTATUS, T0);
         g.mv(S5, A0);
-        for (csr, value, _) in registers.clone() {
-            g.li(T0, value as i64);
-            g.sll(T0, T0, S5);
+        for (csr, [first, second]) in registers.clone() {
+            let own = g.label();
+            g.li(T0, first as i64);
+            g.beqz(S5, own);
+            g.li(T0, second as i64);
+            g.bind(own);
             match csr {
                 num::SSTATUS => g.csrrs(ZERO, csr, T0),
                 _ => g.csrw(csr, T0),
@@ -92,7 +95,7 @@ fn system<S: Subject>(subject: &S) -> Verdict {
         g.csrw(num::SATP, A1);
         g.sfence_vma(ZERO, ZERO);
         let again = g.here_label();
-        for (csr, ..) in registers.clone() {
+        for (csr, _) in registers.clone() {
             g.report_csr(csr);
         }
         g.report_csr(num::SIP);
@@ -111,11 +114,13 @@ fn system<S: Subject>(subject: &S) -> Verdict {
     }
     let mut vectors = [0; 2];
     for round in 0..4 {
-        for (csr, value, mask) in registers.clone() {
-            for (shift, hart) in bench.harts.iter().enumerate() {
-                let expected = value << shift & mask;
-                let found = hart.report()? & mask;
-                ensure_eq!(found, expected, "CSR {csr:#x} of vCPU {shift}, round {round}");
+        for (csr, values) in registers.clone() {
+            for (id, (hart, expected)) in bench.harts.iter().zip(values).enumerate() {
+                let found = match (hart.report()?, csr) {
+                    (found, num::SSTATUS) => found & (sstatus::SUM | sstatus::MXR),
+                    (found, _) => found,
+                };
+                ensure_eq!(found, expected, "CSR {csr:#x} of vCPU {id}, round {round}");
             }
         }
         for (index, hart) in bench.harts.iter().enumerate() {

@@ -63,6 +63,10 @@ impl Subject for Riscv64 {
         self.config.sstc && self.features.sstc
     }
 
+    fn orders_interrupts(&self) -> bool {
+        self.machine.isa().split('_').any(|extension| extension == "ssaia")
+    }
+
     fn crowd(&self) -> usize {
         (1 << self.features.vmid_bits) + 100
     }
