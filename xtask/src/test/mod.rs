@@ -3,6 +3,7 @@
 mod differential;
 mod e2e;
 mod hygiene;
+mod riscv64;
 mod suites;
 
 use std::fs;
@@ -60,6 +61,12 @@ const STAGES: &[Stage] = &[
         about: "every backend keeps the contract",
         quick: true,
         run: suites::conformance,
+    },
+    Stage {
+        name: "riscv64",
+        about: "the hardware backend keeps it on QEMU's machine",
+        quick: false,
+        run: riscv64::run,
     },
     Stage {
         name: "differential",
