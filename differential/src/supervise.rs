@@ -14,7 +14,7 @@ use crate::qemu::Qemu;
 ///
 /// When one of the two cannot be run at all, or QEMU does not get to the end.
 pub(crate) fn compare(qemu: &Qemu, seed: u64) -> anyhow::Result<Option<String>> {
-    let prepared = supervisor::prepare(seed).map_err(anyhow::Error::msg)?;
+    let prepared = supervisor::prepare(seed, !0).map_err(anyhow::Error::msg)?;
     let image = &prepared.image;
     let (expected, found) = thread::scope(|scope| {
         let expected = scope.spawn(|| qemu.run_kernel(image, LOGGED));

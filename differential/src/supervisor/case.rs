@@ -144,13 +144,13 @@ pub(super) fn register(rng: &mut Rng) -> u64 {
     }
 }
 
-/// A random case.
-pub(super) fn random(rng: &mut Rng, mode: Mode) -> Case {
+/// A random case. Of `sie` only these bits are written.
+pub(super) fn random(rng: &mut Rng, mode: Mode, sie: u64) -> Case {
     match rng.below(10) {
         0..=4 => access(rng, mode),
         5 | 6 => word(rng, mode),
         7 => known(rng, mode),
-        8 => csr(rng, mode),
+        8 => csr(rng, mode, sie),
         _ => privileged(rng, mode),
     }
 }
@@ -308,7 +308,7 @@ fn known(rng: &mut Rng, mode: Mode) -> Case {
 }
 
 /// A CSR, written and read back in S-mode, or tried in U-mode.
-fn csr(rng: &mut Rng, mode: Mode) -> Case {
+fn csr(rng: &mut Rng, mode: Mode, sie: u64) -> Case {
     /// Registers of S-mode that may hold anything for a moment.
     const HARMLESS: [i64; 12] =
         [0x001, 0x002, 0x003, 0x100, 0x104, 0x105, 0x106, 0x10a, 0x140, 0x141, 0x142, 0x143];
@@ -346,6 +346,7 @@ fn csr(rng: &mut Rng, mode: Mode) -> Case {
             let uxl = if name == "csrrw" { 2 << 32 } else { 0 };
             case.value = case.value & !(3 << 32) & !2 | uxl; // nor do interrupts come on
         }
+        0x104 => case.value &= sie,
         0x105 => case.value &= !2, // reserved modes
         0x10a => case.value &= 1,
         0x141 => case.value &= !1, // QEMU keeps the bit that is always 0
