@@ -139,8 +139,8 @@ type Reader = Box<dyn Fn(&[u8]) -> usize + Send>;
 
 static READER: Mutex<Option<Reader>> = Mutex::new(None);
 
-/// Makes `reader` take what is typed from now on. It is called on CPU 0 with interrupts of the hypervisor being
-/// dealt with, and answers how many bytes it took; the rest is offered again later.
+/// Makes `reader` take what is typed from now on; on CPU 0 only. It is called there with interrupts of the hypervisor
+/// being dealt with, and answers how many bytes it took; the rest is offered again later.
 pub fn read_input(reader: Option<Reader>) {
     *READER.lock() = reader;
     pass_on_input();
@@ -156,10 +156,10 @@ pub(crate) fn received(byte: u8) {
     }
 }
 
-/// Offers what was typed to its reader.
+/// Offers what was typed to its reader. On CPU 0 only, so that nobody has to wait for the lock; a reader does not
+/// come here itself, as it deals with no interrupts.
 pub(crate) fn pass_on_input() {
-    // A reader may be at it on this very CPU.
-    let Some(reader) = READER.try_lock() else { return };
+    let reader = READER.lock();
     let Some(read) = &*reader else { return };
     loop {
         let (byte, len) = {

@@ -47,7 +47,8 @@ pub mod status {
 }
 
 /// Names the program's function, `fn(&'static Machine) -> u8`: called on physical CPU 0, with every CPU up and
-/// virtualization enabled on each. What it answers is the machine's exit status.
+/// virtualization enabled on each. What it answers is the machine's exit status. It cannot be called `main`, which
+/// on a target with an operating system is a function that says what this is.
 #[macro_export]
 macro_rules! main {
     ($main:path) => {

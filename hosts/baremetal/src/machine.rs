@@ -87,7 +87,6 @@ impl Machine {
 }
 
 /// Everything from here to the program: on CPU 0.
-#[cfg_attr(not(target_os = "none"), expect(dead_code))]
 pub(crate) fn boot(device_tree: *const u8) -> ! {
     // SAFETY: the firmware's promise (SBI 2.0, 9.1).
     let tree = match unsafe { Fdt::from_ptr(device_tree) } {

@@ -32,6 +32,21 @@ pub(crate) unsafe fn write<const NUM: u16>(value: u64) {
     let _ = value;
 }
 
+/// Sets bits of a CSR.
+///
+/// # Safety
+///
+/// As for [`write`].
+#[inline(always)]
+pub(crate) unsafe fn set<const NUM: u16>(bits: u64) {
+    #[cfg(target_arch = "riscv64")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::arch::asm!("csrs {}, {}", const NUM, in(reg) bits, options(nostack));
+    }
+    let _ = bits;
+}
+
 /// Clears bits of a CSR.
 ///
 /// # Safety

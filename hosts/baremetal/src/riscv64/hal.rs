@@ -31,7 +31,9 @@ unsafe impl AxVCpuHal for Hal {
     }
 
     fn kick_cpu(cpu: usize) {
-        if let Some(cpu) = Cpu::get(cpu) {
+        if cpu == Self::cpu_id() {
+            irq::kick_self(); // without the firmware
+        } else if let Some(cpu) = Cpu::get(cpu) {
             sbi::send_ipi(cpu.hart.load(Ordering::Relaxed));
         }
     }

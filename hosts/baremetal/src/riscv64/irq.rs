@@ -47,6 +47,12 @@ pub(crate) fn enable() {
     unsafe { csr::write::<{ num::SIE }>(ALL) };
 }
 
+/// Makes this CPU's software interrupt pending.
+pub(crate) fn kick_self() {
+    // SAFETY: an interrupt that is dealt with whenever it comes.
+    unsafe { csr::set::<{ num::SIP }>(1 << irq::SOFTWARE) };
+}
+
 /// The number of the interrupt that is pending: its code in `scause`.
 #[inline]
 pub(crate) fn pending() -> usize {
@@ -69,7 +75,9 @@ pub(crate) fn dispatch() {
         // A kick: that it came is all it says.
         // SAFETY: this CPU's own interrupt.
         unsafe { csr::clear::<{ num::SIP }>(1 << irq::SOFTWARE) };
-        console::pass_on_input();
+        if cpu.id.load(Ordering::Relaxed) == 0 {
+            console::pass_on_input(); // there may be room for it now
+        }
     }
     if pending & 1 << irq::TIMER != 0 {
         timer::fired();

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 use axvcpu_baremetal::{Machine, println};
 
-axvcpu_baremetal::main!(main);
+axvcpu_baremetal::main!(bench);
 
 /// A line of the table.
 struct Figure {
@@ -33,7 +33,7 @@ struct Figure {
 type Failure = String;
 type Figures = Result<Vec<Figure>, Failure>;
 
-fn main(machine: &'static Machine) -> u8 {
+fn bench(machine: &'static Machine) -> u8 {
     let features = axvcpu_riscv64::features::<axvcpu_baremetal::Hal>();
     println!("features: {features:?}");
     let mut failed = 0;
@@ -61,8 +61,8 @@ fn instructions() -> u64 {
     #[cfg(target_arch = "riscv64")]
     {
         let count;
-        // SAFETY: reads a counter.
         #[allow(unsafe_code)] // a CSR
+        // SAFETY: reads a counter.
         unsafe {
             core::arch::asm!("rdinstret {}", out(reg) count, options(nomem, nostack));
         }

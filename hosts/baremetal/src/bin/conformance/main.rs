@@ -21,7 +21,7 @@ use pair::on_two_cpus;
 
 mod pair;
 
-axvcpu_baremetal::main!(main);
+axvcpu_baremetal::main!(conformance);
 
 /// The backend in one of the shapes that guests can get.
 struct Riscv64 {
@@ -130,7 +130,7 @@ fn per_cpu() -> AxResult<Report> {
     Ok(run_per_cpu::<RiscvPerCpu<Hal>>("riscv64, a physical CPU", Hal::cpu_id()))
 }
 
-fn main(machine: &'static Machine) -> u8 {
+fn conformance(machine: &'static Machine) -> u8 {
     let options = match Options::parse(machine.bootargs()) {
         Ok(options) => options,
         Err(message) => {

@@ -105,8 +105,8 @@ fn is_mark(value: &str) -> bool {
 
 /// The mark on this command line, whatever is wrong with the rest of it: it is needed to tell.
 pub(crate) fn mark(text: &str) -> &str {
-    let words = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix("mark="));
-    words.filter(|value| is_mark(value)).last().unwrap_or("")
+    let mut values = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix("mark="));
+    values.rfind(|value| is_mark(value)).unwrap_or("")
 }
 
 #[cfg(test)]
