@@ -1,7 +1,7 @@
 //! The one console: the hypervisor's own messages, the guest's output, and what is typed.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use alloc::boxed::Box;
 use axvcpu::AxVCpuHal;
@@ -52,8 +52,13 @@ impl Output {
 
 static OUTPUT: Mutex<Output> = Mutex::new(Output { bytes: [0; 512], len: 0 });
 
-/// Set by the first CPU that ends the machine: the others keep silent from then on.
-static CLOSED: AtomicBool = AtomicBool::new(false);
+/// The CPU that has the console for its last words, plus one; 0 as long as nobody has.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+
+/// Keeps everybody silent while a CPU says its last words.
+fn is_closed() -> bool {
+    LAST.load(Ordering::Relaxed) != 0
+}
 
 impl Console {
     /// Prints, with `\n` as `\r\n`.
@@ -71,16 +76,26 @@ impl Console {
                 Ok(())
             }
         }
+        if is_closed() {
+            return;
+        }
         let mut output = OUTPUT.lock();
         let _ = Lines(&mut output).write_fmt(args); // the writer does not fail
         output.send();
     }
 }
 
-/// Ends output by anybody else, for last words. `false` if somebody has before.
+/// Ends output by all CPUs but `cpu`, for its last words. `false` if it is saying them already: they failed. Does not
+/// come back if another CPU is.
 #[cfg_attr(not(target_os = "none"), expect(dead_code))]
-pub(crate) fn close() -> bool {
-    !CLOSED.swap(true, Ordering::AcqRel)
+pub(crate) fn close(cpu: usize) -> bool {
+    match LAST.compare_exchange(0, cpu + 1, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) => true,
+        Err(last) if last == cpu + 1 => false,
+        Err(_) => loop {
+            core::hint::spin_loop(); // the other one ends the machine
+        },
+    }
 }
 
 /// Prints last words, whatever another CPU holds.
@@ -101,12 +116,17 @@ pub(crate) fn last_words(args: fmt::Arguments<'_>) {
 
 /// Sends what was held back.
 pub(crate) fn flush() {
-    OUTPUT.lock().send();
+    if !is_closed() {
+        OUTPUT.lock().send();
+    }
 }
 
 /// The guest's side: its output goes out as it is.
 impl ConsoleSink for Console {
     fn write(&self, bytes: &[u8]) {
+        if is_closed() {
+            return;
+        }
         let mut output = OUTPUT.lock();
         output.add(bytes);
         // Line by line: a character at a time would cost an exit of the machine under this one each.

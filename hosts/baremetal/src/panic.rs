@@ -8,8 +8,8 @@ use crate::{Hal, console, machine, status};
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    if console::close() {
-        let cpu = Hal::cpu_id();
+    let cpu = Hal::cpu_id();
+    if console::close(cpu) {
         console::last_words(format_args!("\r\naxvcpu: host panic on CPU {cpu}: {info}\r\n"));
     }
     machine::power_off(status::HOST)
