@@ -256,6 +256,9 @@ pub(crate) fn finish(status: u8) -> ! {
     power_off(status)
 }
 
+/// So long does the test device get to end the machine.
+const PATIENCE_NS: u64 = 5_000_000_000;
+
 /// Ends the machine at once.
 pub(crate) fn power_off(status: u8) -> ! {
     let finisher = FINISHER.load(Ordering::Relaxed);
@@ -263,6 +266,11 @@ pub(crate) fn power_off(status: u8) -> ! {
         let code = if status == 0 { 0x5555 } else { u32::from(status) << 16 | 0x3333 };
         // SAFETY: the device's register; the last thing this machine does.
         unsafe { (finisher as *mut u32).write_volatile(code) };
+        // It takes its time, and the firmware would end the machine by the same device, with a status of its own.
+        let start = time::now_ns();
+        while time::now_ns() - start < PATIENCE_NS {
+            core::hint::spin_loop();
+        }
     }
     riscv64::power_off(status != 0);
     loop {
