@@ -209,26 +209,26 @@ impl<A> Control<A> {
         }
     }
 
-    /// [`claim`](Self::claim) for a run: of a `Ready` vCPU, shown as `Running`, unless its last exit has no
-    /// answer. The usual case is one comparison and one exchange.
-    #[inline]
-    pub(crate) fn claim_run(&self) -> AxResult<Claim<'_, A>> {
-        let word = self.word.load(Ordering::Relaxed);
-        if word & (STATE_MASK | CLAIMED | UNANSWERED) == VCpuState::Ready as u32 {
-            let claimed = word ^ (VCpuState::Ready as u32 ^ VCpuState::Running as u32) | CLAIMED;
-            let exchanged =
-                self.word.compare_exchange(word, claimed, Ordering::Acquire, Ordering::Relaxed);
-            if exchanged.is_ok() {
-                return Ok(self.claimed(word, claimed));
-            }
-        }
-        self.claim_run_slowly()
-    }
-
-    #[cold]
-    fn claim_run_slowly(&self) -> AxResult<Claim<'_, A>> {
-        let refusal = (UNANSWERED, AxError::Unanswered);
-        self.claim(States::of([VCpuState::Ready]), refusal, Some(VCpuState::Running))
+    /// [`claim`](Self::claim) for a run that has nothing to do but to enter the guest: of a `Ready` vCPU, shown as
+    /// `Running`, whose last exit has its answer, and of which nobody wants anything. `None` if it is not like that,
+    /// or somebody interferes. One comparison and one exchange.
+    #[inline(always)]
+    pub(crate) fn start_run(&self) -> Option<RunClaim<'_, A>> {
+        const READY: u32 = VCpuState::Ready as u32;
+        const HINDRANCES: u32 = CLAIMED | UNANSWERED | DEFERRED | ENTRY_REQUESTS;
+        let before = self.word.load(Ordering::Relaxed);
+        let running = before ^ TURNED_BY_RUN;
+        let started = before & (STATE_MASK | HINDRANCES) == READY
+            && self
+                .word
+                .compare_exchange(before, running, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        // A request that comes from here on finds the vCPU running, and kicks it.
+        started.then(|| RunClaim {
+            control: self,
+            arch: ManuallyDrop::new(self.arch.get_mut()),
+            turned: TURNED_BY_RUN | before & ANSWERABLE,
+        })
     }
 
     /// The claim, after the word was changed to `claimed`.
@@ -305,13 +305,6 @@ impl<'a, A> Claim<'a, A> {
         self.before & bits & OWNER_BITS != 0
     }
 
-    /// Whether something had to be done before an entry when the claim was taken. A request that came later
-    /// found the vCPU running, and kicks it.
-    #[inline]
-    pub(crate) fn found_requests(&self) -> bool {
-        self.before & (ENTRY_REQUESTS | DEFERRED) != 0
-    }
-
     /// What other threads want while the guest runs.
     #[inline]
     pub(crate) fn requests(&self) -> Requests<'a> {
@@ -341,6 +334,65 @@ impl<'a, A> Claim<'a, A> {
     pub(crate) fn finish(mut self, state: VCpuState, set: u32, clear: u32) {
         debug_assert_eq!((set | clear) & !OWNER_BITS, 0);
         self.end = End { state, set, clear };
+    }
+}
+
+/// What a run turns over in a word that is `Ready`: to `Running`, and claimed; and back.
+const TURNED_BY_RUN: u32 = (VCpuState::Ready as u32 ^ VCpuState::Running as u32) | CLAIMED;
+
+/// A [`Claim`] for the length of a run, with no more in it than that needs.
+pub(crate) struct RunClaim<'a, A> {
+    control: &'a Control<A>,
+    arch: ManuallyDrop<MutPtr<A>>,
+    /// What has to be turned over in the word at the end. Only the holder of a claim changes these bits.
+    turned: u32,
+}
+
+impl<'a, A> RunClaim<'a, A> {
+    /// The backend.
+    #[inline(always)]
+    pub(crate) fn arch(&mut self) -> &mut A {
+        // SAFETY: CLAIMED is set by this claim alone; `&mut self` keeps this the only reference.
+        unsafe { MutPtr::deref(&self.arch) }
+    }
+
+    /// What other threads want while the guest runs.
+    #[inline(always)]
+    pub(crate) fn requests(&self) -> Requests<'a> {
+        Requests(&self.control.word)
+    }
+
+    /// Gives the claim back with the vCPU `Ready`, and `open` of the owner's bits set.
+    #[inline(always)]
+    pub(crate) fn finish(mut self, open: u32) {
+        // SAFETY: dropped once, here: the claim itself is forgotten. Before the word, as in `Claim`.
+        unsafe { ManuallyDrop::drop(&mut self.arch) };
+        self.control.word.fetch_xor(self.turned ^ open, Ordering::Release);
+        core::mem::forget(self);
+    }
+
+    /// The same as a claim that can end otherwise.
+    #[cold]
+    pub(crate) fn into_claim(self) -> Claim<'a, A> {
+        let this = ManuallyDrop::new(self);
+        let before = VCpuState::Ready as u32 | this.turned & ANSWERABLE;
+        let word = this.control.word.load(Ordering::Relaxed);
+        let claimed = word & (STATE_MASK | CLAIMED | OWNER_BITS);
+        // SAFETY: moved out of what is not dropped.
+        let arch = unsafe { core::ptr::read(&this.arch) };
+        let before = before | claimed & BOUND;
+        Claim { control: this.control, arch, before, claimed, end: Control::<A>::ABANDONED }
+    }
+}
+
+impl<A> Drop for RunClaim<'_, A> {
+    /// Abandons the claim: `Invalid`.
+    #[cold]
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.arch) };
+        let turned = VCpuState::Running as u32 ^ VCpuState::Invalid as u32 | CLAIMED;
+        self.control.word.fetch_xor(turned, Ordering::Release);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a guest stopped running: architecture-neutral and owned, so that it outlives the vCPU's next run.
 
 use crate::GuestPhysAddr;
+use crate::control::{ANSWERABLE, UNANSWERED};
 
 /// The size of a memory, port or register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,18 +185,21 @@ impl AxVCpuExitReason {
         matches!(self, Self::MmioRead { .. } | Self::IoRead { .. } | Self::SysRegRead { .. })
     }
 
-    /// Whether the guest has called, so that a result may be given.
-    #[inline]
-    pub(crate) const fn is_call(&self) -> bool {
-        matches!(
-            self,
-            Self::Hypercall { .. }
-                | Self::CpuUp { .. }
-                | Self::CpuDown { .. }
-                | Self::SystemDown
-                | Self::SystemReset
-                | Self::SendIpi { .. }
-        )
+    /// The owner's bits of the control word that a run sets which ended with this.
+    #[inline(always)]
+    pub(crate) const fn leaves_open(&self) -> u32 {
+        if let Self::Hypercall { .. } = self {
+            return ANSWERABLE; // first, as it is the most frequent
+        }
+        match self {
+            Self::MmioRead { .. } | Self::IoRead { .. } | Self::SysRegRead { .. } => UNANSWERED,
+            Self::CpuUp { .. }
+            | Self::CpuDown { .. }
+            | Self::SystemDown
+            | Self::SystemReset
+            | Self::SendIpi { .. } => ANSWERABLE,
+            _ => 0,
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 #![allow(unsafe_code)] // passes on the promise behind `set_ept_root`
 
 use crate::control::{
-    ANSWERABLE, BOUND, Claim, Control, DEFERRED, IRQ_MASK, IRQ_SHIFT, KICK, LINES, States,
-    UNANSWERED, WAKE,
+    ANSWERABLE, BOUND, Claim, Control, DEFERRED, IRQ_MASK, IRQ_SHIFT, KICK, LINES, RunClaim,
+    States, UNANSWERED, WAKE,
 };
 use crate::current::Header;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -235,9 +235,61 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     /// run before entry with that error, the vCPU stays `Ready` and what was refused is no longer pending. A
     /// fence the backend refuses does the same but stays requested: the guest is not entered before it
     /// succeeds. An error of the guest entry itself makes the vCPU [`Invalid`](VCpuState::Invalid).
-    #[inline]
+    #[inline(always)]
     pub fn run(&self) -> AxResult<AxVCpuExitReason> {
-        let mut claim = self.control.claim_run()?;
+        // This is the path every exit of a guest takes: whatever is rare is elsewhere.
+        let claim = match self.check_cpu() {
+            Ok(()) => self.control.start_run(),
+            Err(_) => None,
+        };
+        match claim {
+            Some(claim) => self.run_claimed(claim),
+            None => self.run_after_requests(),
+        }
+    }
+
+    /// A run that has nothing to do but to enter the guest.
+    ///
+    /// The exit is large. Every function on its way makes it in the one place it returns it from, because then it
+    /// is never copied.
+    #[inline(always)]
+    fn run_claimed(&self, mut claim: RunClaim<'_, A>) -> AxResult<AxVCpuExitReason> {
+        let requests = claim.requests();
+        let mut result = current::scope(self, || claim.arch().run_watching(requests));
+        match result {
+            Ok(AxVCpuExitReason::Halt { wake_after_ns }) => {
+                self.finish_blocked(claim);
+                result = Ok(AxVCpuExitReason::Halt { wake_after_ns });
+            }
+            Ok(AxVCpuExitReason::Nothing) => result = self.finish_or_go_on(claim),
+            Ok(ref exit) => claim.finish(exit.leaves_open()),
+            Err(_) => drop(claim), // abandons it: Invalid
+        }
+        result
+    }
+
+    /// The end of a run in which the guest began to wait.
+    #[cold]
+    #[inline(never)]
+    fn finish_blocked(&self, claim: RunClaim<'_, A>) {
+        claim.into_claim().finish(VCpuState::Blocked, 0, ANSWERABLE);
+    }
+
+    /// The end of a run that the backend ended because of a request, if there is one.
+    #[cold]
+    #[inline(never)]
+    fn finish_or_go_on(&self, claim: RunClaim<'_, A>) -> AxResult<AxVCpuExitReason> {
+        let again = claim.requests().pending();
+        claim.finish(0);
+        if again { self.run_after_requests() } else { Ok(AxVCpuExitReason::Nothing) }
+    }
+
+    /// A run that has something to do before it enters the guest, or must be refused.
+    #[cold]
+    #[inline(never)]
+    fn run_after_requests(&self) -> AxResult<AxVCpuExitReason> {
+        const READY: States = States::of([VCpuState::Ready]);
+        let mut claim = self.control.claim(READY, NOTHING_OPEN, Some(VCpuState::Running))?;
         if let Err(wrong) = self.check_cpu() {
             claim.restore();
             return Err(wrong);
@@ -245,24 +297,17 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         let mut owner =
             Owner { deferred: claim.has(DEFERRED), entered: false, entry_failed: false };
         let requests = claim.requests();
-        let mut wanted = claim.found_requests();
-        // The exit is large: it is passed on by reference to where the caller wants it, never repacked.
         let result = current::scope(self, || {
             loop {
-                if wanted {
-                    match self.carry_out_requests(&mut claim, &mut owner) {
-                        Ok(false) => {}
-                        Ok(true) => return Ok(AxVCpuExitReason::Nothing),
-                        Err(error) => return Err(error),
-                    }
+                match self.carry_out_requests(&mut claim, &mut owner) {
+                    Ok(false) => {}
+                    Ok(true) => return Ok(AxVCpuExitReason::Nothing),
+                    Err(error) => return Err(error),
                 }
                 owner.entered = true;
                 let result = claim.run_watching(requests);
                 match &result {
-                    Ok(AxVCpuExitReason::Nothing) if requests.pending() => {
-                        wanted = true;
-                        continue;
-                    }
+                    Ok(AxVCpuExitReason::Nothing) if requests.pending() => continue,
                     Ok(_) => {}
                     Err(_) => owner.entry_failed = true,
                 }
@@ -274,9 +319,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         }
         let (state, set) = match &result {
             Ok(AxVCpuExitReason::Halt { .. }) if !owner.deferred => (VCpuState::Blocked, 0),
-            Ok(exit) if exit.asks() => (VCpuState::Ready, UNANSWERED),
-            Ok(exit) if exit.is_call() => (VCpuState::Ready, ANSWERABLE),
-            _ => (VCpuState::Ready, 0),
+            Ok(exit) => (VCpuState::Ready, exit.leaves_open()),
+            Err(_) => (VCpuState::Ready, 0),
         };
         let set = if owner.deferred { set | DEFERRED } else { set };
         // A run that did not come to enter the guest leaves the last exit as it was.

@@ -18,7 +18,7 @@ use crate::image::{OnCpu, Shared, todo};
 use crate::percpu::features;
 use crate::sbi;
 use crate::slot::{self, Slot};
-use crate::switch::{Context, enter, global_pointer};
+use crate::switch::{Context, Trap, enter, global_pointer};
 
 /// How to make a [`RiscvVCpu`].
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,19 @@ pub struct RiscvVCpu<H> {
     stage2: Mode,
     entry: u64,
     hal: PhantomData<fn() -> H>,
+}
+
+/// Whether a call of the guest is one of those that the backend answers.
+#[inline(always)]
+fn is_timer_call(trap: &Trap) -> bool {
+    trap.a[7] == sbi::LEGACY_SET_TIMER || trap.a[7] == sbi::TIME && trap.a[6] == 0
+}
+
+/// Any other call.
+#[inline(always)]
+fn hypercall(trap: &Trap) -> Exit {
+    let [a0, a1, a2, a3, a4, a5, function, nr] = trap.a;
+    Exit::Hypercall { nr, function, args: [a0, a1, a2, a3, a4, a5] }
 }
 
 /// An exception the guest is made to take.
@@ -154,6 +167,36 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
 
     pub(crate) fn timebase(&self) -> u64 {
         self.timebase
+    }
+
+    /// Enters the guest, after what has been asked for.
+    #[inline(always)]
+    fn enter(&mut self) -> Trap {
+        if self.shared().todo.load(Ordering::Relaxed) != 0 {
+            self.prepare();
+        }
+        // SAFETY: `prepare` has loaded this vCPU here, or it was still loaded: whoever takes its place asks for
+        // LOAD. The host has masked its interrupts, as the contract of `AxVCpuHal::kick_cpu` says.
+        unsafe { enter(&mut self.context) }
+    }
+
+    /// Deals with a trap, and with those after it, until there is an exit.
+    #[inline(never)]
+    fn run_on(&mut self, mut trap: Trap) -> AxResult<Exit> {
+        loop {
+            if trap.cause != cause::GUEST_ECALL {
+                if let Some(left) = self.trapped(trap) {
+                    return Ok(left.into());
+                }
+            } else {
+                self.context.pc = trap.pc.wrapping_add(4);
+                if !is_timer_call(&trap) {
+                    return Ok(hypercall(&trap));
+                }
+                self.timer_call(trap.a[7] == sbi::TIME, trap.a[0]);
+            }
+            trap = self.enter();
+        }
     }
 
     /// Back to the reset state, at the entry; the registers in the hart follow at the next entry.
@@ -280,26 +323,13 @@ impl<H: AxVCpuHal> AxArchVCpu for RiscvVCpu<H> {
     fn run(&mut self) -> AxResult<Exit> {
         // What the last exit left open was answered, or is given up with this.
         self.open.fault = 0;
-        loop {
-            if self.shared().todo.load(Ordering::Relaxed) != 0 {
-                self.prepare();
-            }
-            // SAFETY: `prepare` has loaded this vCPU here, or it was still loaded: whoever takes its place asks
-            // for LOAD. The host has masked its interrupts, as the contract of `AxVCpuHal::kick_cpu` says.
-            let trap = unsafe { enter(&mut self.context) };
-            if trap.cause == cause::GUEST_ECALL {
-                self.context.pc = trap.pc.wrapping_add(4);
-                let [a0, a1, a2, a3, a4, a5, a6, a7] = trap.a;
-                let is_timer = a7 == sbi::LEGACY_SET_TIMER || a7 == sbi::TIME && a6 == 0;
-                if !is_timer {
-                    let args = [a0, a1, a2, a3, a4, a5];
-                    return Ok(Exit::Hypercall { nr: a7, function: a6, args });
-                }
-                self.timer_call(a7 == sbi::TIME, a0);
-            } else if let Some(exit) = self.trapped(trap) {
-                return Ok(exit);
-            }
+        let trap = self.enter();
+        // Nothing stands between a call and its exit, which is made where it is returned. The rest has more to do.
+        if trap.cause == cause::GUEST_ECALL && !is_timer_call(&trap) {
+            self.context.pc = trap.pc.wrapping_add(4);
+            return Ok(hypercall(&trap));
         }
+        self.run_on(trap)
     }
 
     fn set_gpr(&mut self, reg: usize, val: u64) -> AxResult {

@@ -104,7 +104,11 @@ fn fault(vcpu: &mut VCpu, code: u64, addr: u64, htinst: u64) -> Option<Exit> {
     model::put(num::HTVAL, addr >> 2);
     model::put(snum::STVAL, addr);
     model::put(num::HTINST, htinst);
-    vcpu.trapped(trap(code))
+    trapped(vcpu, trap(code))
+}
+
+fn trapped(vcpu: &mut VCpu, trap: Trap) -> Option<Exit> {
+    vcpu.trapped(trap).map(Exit::from)
 }
 
 #[test]
@@ -313,17 +317,17 @@ fn an_edge_is_taken_back_when_the_guest_has_taken_it() {
     // The guest takes the external interrupt, and cannot fetch its handler.
     model::put(num::VSCAUSE, CAUSE_INTERRUPT | irq::EXTERNAL as u64);
     let at_hook = Trap { cause: cause::FETCH_PAGE, pc: hook, a: [0; 8] };
-    assert_eq!(vcpu.trapped(at_hook), None);
+    assert_eq!(trapped(&mut vcpu, at_hook), None);
     assert_eq!(vcpu.context.pc, 0x8000_1000 + 4 * 9);
     assert_eq!(model::get(num::HVIP), guest_level(irq::TIMER));
     // The other one waits behind the same hook, also when it is an exception that comes first.
     assert_eq!(model::get(num::VSTVEC), hook);
     model::put(num::VSCAUSE, cause::BREAKPOINT);
-    assert_eq!(vcpu.trapped(at_hook), None);
+    assert_eq!(trapped(&mut vcpu, at_hook), None);
     assert_eq!(vcpu.context.pc, 0x8000_1000);
     assert_eq!(model::get(num::HVIP), guest_level(irq::TIMER));
     model::put(num::VSCAUSE, CAUSE_INTERRUPT | irq::TIMER as u64);
-    assert_eq!(vcpu.trapped(at_hook), None);
+    assert_eq!(trapped(&mut vcpu, at_hook), None);
     assert_eq!((model::get(num::HVIP), model::get(num::VSTVEC)), (0, 0x8000_1001));
     vcpu.unbind().unwrap();
 }
@@ -356,7 +360,7 @@ fn without_sstc_the_hosts_timer_stands_in() {
     assert_eq!(model::get(num::HVIP), 0);
     model::put(snum::TIME, 6000);
     let interrupt = trap(CAUSE_INTERRUPT | irq::TIMER as u64);
-    assert_eq!(vcpu.trapped(interrupt), Some(Exit::ExternalInterrupt { vector: 77 }));
+    assert_eq!(trapped(&mut vcpu, interrupt), Some(Exit::ExternalInterrupt { vector: 77 }));
     vcpu.prepare();
     assert_eq!(model::get(num::HVIP), guest_level(irq::TIMER));
     assert_eq!(ARMED.get(), u64::MAX);
@@ -372,13 +376,13 @@ fn wfi_waits_only_for_what_is_enabled_and_not_there() {
     model::put(num::VSIE, 1 << irq::TIMER);
     model::put(num::VSTIMECMP, u64::MAX);
     let wfi = trap(hcause::VIRTUAL_INSTRUCTION);
-    assert_eq!(vcpu.trapped(wfi), Some(Exit::Halt { wake_after_ns: None }));
+    assert_eq!(trapped(&mut vcpu, wfi), Some(Exit::Halt { wake_after_ns: None }));
     assert_eq!(vcpu.context.pc, CODE + 4);
     model::put(num::VSIP, 1 << irq::TIMER);
-    assert_eq!(vcpu.trapped(wfi), None);
+    assert_eq!(trapped(&mut vcpu, wfi), None);
     // Users may not.
     vcpu.context.sstatus &= !sbits::SPP;
-    assert_eq!(vcpu.trapped(wfi), None);
+    assert_eq!(trapped(&mut vcpu, wfi), None);
     assert_eq!(model::get(num::VSCAUSE), cause::ILLEGAL);
 }
 
