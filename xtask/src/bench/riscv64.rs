@@ -34,7 +34,7 @@ const APPENDS: &[(&str, &str)] =
 const BOOT_TARGET: f64 = 1.10;
 
 /// Ends the guest's output in a boot.
-const MARK: &str = "axvcpu-bench";
+const MARK: &str = "axvcpubench";
 
 /// Longer than any run takes on a slow machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -168,7 +168,7 @@ impl Boot {
         alone.args(["-append", files.append, "-kernel"]).arg(files.kernel);
         alone.arg("-initrd").args(files.initrd);
         let alone = count::run(&mut alone, &console, LIMIT)?;
-        demo::check(&alone.console, 1)?;
+        demo::check(&alone.console, 1).context("without a hypervisor")?;
 
         let append = format!("cpus=1 memory={MEMORY} summary=json mark={MARK}");
         let mut here = Machine {
@@ -182,7 +182,7 @@ impl Boot {
         }
         .command()?;
         let here = count::run(&mut here, &console, LIMIT)?;
-        demo::check(&here.console, 1)?;
+        demo::check(&here.console, 1).with_context(|| proc::tail(&here.console, 8))?;
         let summary = here.console.rsplit_once(&format!("\x1e{MARK}\r\n"));
         let (_, summary) = summary.context("the hypervisor gives no summary")?;
         let end = number(summary, "status");

@@ -1,6 +1,8 @@
 //! The stage that runs `axvcpu` as its users do: guests that end well, guests
 //! that do not, wrong options, and the terminal afterwards.
 
+mod riscv64;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,7 +75,7 @@ pub(super) fn run(report: &mut Report, quick: bool) -> Result<()> {
         Some(_) => setup.case(report, "the terminal is left as it was", Setup::terminal),
         None => report.skip("the terminal is left as it was", "the tool `script` is missing"),
     }
-    Ok(())
+    riscv64::run(&setup, report)
 }
 
 impl Setup {
