@@ -2,8 +2,9 @@
 //! leave every register and every byte of memory the same, and come to the same exits with the same registers.
 //!
 //! On its command line: `mode=bare` (programs in S-mode), `mode=paging` (in U-mode behind page tables, with timer
-//! interrupts) or `mode=supervisor` (cases for the supervisor, 1000 to a seed); `seed=N`, the first; `cases=N`, how
-//! many seeds; `length=N`, instructions in a program. Without a mode, all three.
+//! interrupts), `mode=exits` (guests that do little but leave, in S-mode) or `mode=supervisor` (cases for the supervisor,
+//! 1000 to a seed); `seed=N`, the first; `cases=N`, how many seeds; `length=N`, instructions in a program. Without a
+//! mode, all of them.
 //!
 //! The software hart is the reference for what both must agree on. Not compared is what an implementation chooses:
 //! counters and time, which no program reads, and cases that a timer had to end.
@@ -12,6 +13,7 @@
 
 extern crate alloc;
 
+mod exits;
 mod pair;
 mod side;
 
@@ -39,12 +41,18 @@ enum Mode {
     Bare,
     /// In U-mode behind page tables, with timer interrupts.
     Paging,
+    /// Guests that do little but leave.
+    Exits,
     /// Cases for the supervisor instead of programs.
     Supervisor,
 }
 
-const MODES: [(&str, Mode); 3] =
-    [("bare", Mode::Bare), ("paging", Mode::Paging), ("supervisor", Mode::Supervisor)];
+const MODES: [(&str, Mode); 4] = [
+    ("bare", Mode::Bare),
+    ("paging", Mode::Paging),
+    ("exits", Mode::Exits),
+    ("supervisor", Mode::Supervisor),
+];
 
 /// What the command line says.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,7 +113,7 @@ fn differential(machine: &'static Machine) -> u8 {
         }
         let result = match mode {
             Mode::Supervisor => match more_than_soft(machine.isa()) {
-                None => supervise(&mut pair, &options),
+                None => one_by_one(&options, 10, name, |seed| pair.supervisor(seed)),
                 // Instructions that are illegal for one of the two are no difference worth a report.
                 Some(extension) if options.mode.is_none() => {
                     println!(
@@ -117,7 +125,8 @@ fn differential(machine: &'static Machine) -> u8 {
                     Err(format!("these harts have {extension}, which the software hart has not"))
                 }
             },
-            _ => run(&mut pair, &options, mode),
+            Mode::Exits => one_by_one(&options, 300, name, |seed| pair.exits(seed, options.length)),
+            Mode::Bare | Mode::Paging => run(&mut pair, &options, mode),
         };
         match result {
             Ok((ok, wrong)) => {
@@ -219,17 +228,22 @@ fn report(
     Ok(())
 }
 
-/// Carries out the supervisor's cases of all seeds, and answers how many seeds passed and failed.
-fn supervise(pair: &mut Pair, options: &Options) -> Result<(u64, u64), String> {
+/// Compares what each seed stands for, and answers how many seeds passed and failed.
+fn one_by_one(
+    options: &Options,
+    cases: u64,
+    mode: &str,
+    mut compare: impl FnMut(u64) -> Result<Option<String>, String>,
+) -> Result<(u64, u64), String> {
     let (mut passed, mut failed) = (0, 0);
-    for seed in (options.seed..).take(options.cases.unwrap_or(10) as usize) {
-        let Some(text) = pair.supervisor(seed)? else {
+    for seed in (options.seed..).take(options.cases.unwrap_or(cases) as usize) {
+        let Some(text) = compare(seed)? else {
             passed += 1;
             continue;
         };
         failed += 1;
         print!("seed {seed}: {text}");
-        println!("repeat with: mode=supervisor seed={seed} cases=1\n");
+        println!("repeat with: mode={mode} seed={seed} cases=1 length={}\n", options.length);
         if failed == ENOUGH {
             break;
         }

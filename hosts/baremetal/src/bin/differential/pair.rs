@@ -35,16 +35,18 @@ pub(crate) struct Difference {
 pub(crate) struct Pair {
     soft: Ram,
     hard: Ram,
-    timebase: u64,
+    /// What the hardware's vCPUs are made with.
+    pub(crate) config: RiscvConfig,
 }
 
 impl Pair {
     pub(crate) fn new(timebase: u64) -> Result<Self, String> {
-        Ok(Self { soft: Ram::new()?, hard: Ram::new()?, timebase })
+        let config = RiscvConfig { timebase, ..RiscvConfig::new() };
+        Ok(Self { soft: Ram::new()?, hard: Ram::new()?, config })
     }
 
     /// Runs `f` on both, with `image` at `offset` in a memory otherwise zero, about to start at `entry`.
-    fn with<R>(
+    pub(crate) fn with<R>(
         &mut self,
         image: &[u8],
         offset: usize,
@@ -61,8 +63,7 @@ impl Pair {
         }
         let clock = Clock::Instructions(VirtualClock::new());
         let mut soft = Side::new(&mut self.soft, SoftConfig::new(clock), entry)?;
-        let config = RiscvConfig { timebase: self.timebase, ..RiscvConfig::new() };
-        let mut hard = Side::new(&mut self.hard, config, entry)?;
+        let mut hard = Side::new(&mut self.hard, self.config, entry)?;
         f(&mut soft, &mut hard)
     }
 
@@ -171,7 +172,7 @@ fn result(memory: &[u8], mode: Mode) -> Result<alloc::vec::Vec<u8>, String> {
         .ok_or_else(|| "the result is outside of memory".to_string())
 }
 
-fn register_differences(expected: &[u64; 32], found: &[u64; 32]) -> String {
+pub(crate) fn register_differences(expected: &[u64; 32], found: &[u64; 32]) -> String {
     let pairs = expected.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b);
     pairs
         .map(|(x, (expected, found))| format!("  x{x}: expected {expected:#x}, found {found:#x}\n"))

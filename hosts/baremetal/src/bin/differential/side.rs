@@ -53,7 +53,7 @@ impl Drop for Ram {
 
 /// A vCPU that is bound to this CPU, on its memory.
 pub(crate) struct Side<'a, A: AxArchVCpu> {
-    vcpu: AxVCpu<A>,
+    pub(crate) vcpu: AxVCpu<A>,
     ram: &'a mut Ram,
     since: u64,
 }
