@@ -114,6 +114,42 @@ fn compressed(bits: u16) -> Option<Access> {
     Some(Access { operand, width, len: 2 })
 }
 
+/// The address that a load or store (one that [`instruction`] knows) begins at, from the registers it is executed
+/// with.
+pub(crate) fn address(bits: u32, x: &[u64; 32]) -> u64 {
+    let (base, offset) = if bits & 3 == 3 { base_and_offset(bits) } else { short_offset(bits) };
+    x[base & 31].wrapping_add(offset as u64)
+}
+
+fn base_and_offset(bits: u32) -> (usize, i64) {
+    let high = i64::from(bits as i32 >> 25) << 5;
+    let low = match bits & 0x7f {
+        0x23 | 0x27 => bits >> 7 & 31,
+        _ => bits >> 20 & 31,
+    };
+    ((bits >> 15 & 31) as usize, high | i64::from(low))
+}
+
+fn short_offset(bits: u32) -> (usize, i64) {
+    // `count` bits from `from` on, put at `to`.
+    let field = |from: u32, count: u32, to: u32| (bits >> from & ((1 << count) - 1)) << to;
+    let near = (bits >> 7 & 7) as usize + 8;
+    const SP: usize = 2;
+    let (base, offset) = match (bits & 3, bits >> 13 & 7) {
+        (0, 0b100) => match bits >> 10 & 1 {
+            0 => (near, field(5, 1, 1) | field(6, 1, 0)),
+            _ => (near, field(5, 1, 1)),
+        },
+        (0, 0b010 | 0b110) => (near, field(10, 3, 3) | field(6, 1, 2) | field(5, 1, 6)),
+        (0, _) => (near, field(10, 3, 3) | field(5, 2, 6)),
+        (_, 0b010) => (SP, field(12, 1, 5) | field(4, 3, 2) | field(2, 2, 6)),
+        (_, 0b001 | 0b011) => (SP, field(12, 1, 5) | field(5, 2, 3) | field(2, 3, 6)),
+        (_, 0b110) => (SP, field(9, 4, 2) | field(7, 2, 6)),
+        _ => (SP, field(10, 3, 3) | field(7, 3, 6)),
+    };
+    (base, i64::from(offset))
+}
+
 /// `wfi`.
 pub(crate) const WFI: u32 = 0x1050_0073;
 

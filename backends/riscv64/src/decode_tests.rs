@@ -3,7 +3,7 @@ use axvcpu::AccessWidth;
 use axvcpu_riscv::asm::{A0, Asm, S1, T0, T6, ZERO};
 
 use super::Operand::{Load, LoadFloat, Store, StoreFloat};
-use super::{Access, Told, instruction, told};
+use super::{Access, Told, address, instruction, told};
 
 /// The first instruction that `write` assembles.
 fn assembled(write: impl FnOnce(&mut Asm)) -> u32 {
@@ -105,4 +105,32 @@ fn transformed_instructions() {
     assert_eq!(told(u64::from(bits & !2)), Told::Access { access, offset: 5 });
     // An atomic.
     assert_eq!(told(0x00b5_302f), Told::Other);
+}
+
+#[test]
+fn addresses() {
+    let mut x = [0; 32];
+    for (number, value) in (0..).zip(&mut x) {
+        *value = 0x1000 * number;
+    }
+    let at = |write: &dyn Fn(&mut Asm)| address(assembled(|a| write(a)), &x);
+    for offset in [-2048, -1, 0, 1, 31, 32, 2047] {
+        let expected = 0xa000_u64.wrapping_add_signed(offset.into());
+        assert_eq!(at(&|a| a.lb(S1, offset, A0)), expected);
+        assert_eq!(at(&|a| a.sd(S1, offset, A0)), expected);
+    }
+    for offset in (0..128).step_by(4) {
+        assert_eq!(at(&|a| a.c_lw(S1, offset, A0)), 0xa000 + offset as u64);
+        assert_eq!(at(&|a| a.c_sw(S1, offset, A0)), 0xa000 + offset as u64);
+    }
+    for offset in (0..256).step_by(8) {
+        assert_eq!(at(&|a| a.c_ld(S1, offset, A0)), 0xa000 + offset as u64);
+        assert_eq!(at(&|a| a.c_sd(S1, offset, A0)), 0xa000 + offset as u64);
+        assert_eq!(at(&|a| a.c_lwsp(S1, offset)), 0x2000 + offset as u64);
+        assert_eq!(at(&|a| a.c_swsp(S1, offset)), 0x2000 + offset as u64);
+    }
+    for offset in (0..512).step_by(8) {
+        assert_eq!(at(&|a| a.c_ldsp(S1, offset)), 0x2000 + offset as u64);
+        assert_eq!(at(&|a| a.c_sdsp(S1, offset)), 0x2000 + offset as u64);
+    }
 }

@@ -12,6 +12,7 @@ use axvcpu_riscv::csr::{CAUSE_INTERRUPT, cause, irq};
 
 use crate::csr;
 use crate::hext::{guest_level, num};
+use crate::image::todo;
 use crate::percpu::DELEGATED;
 use crate::vcpu::RiscvVCpu;
 
@@ -33,6 +34,8 @@ pub(crate) struct Edges {
     pub(crate) line: bool,
     /// The guest's own vector, while the hook is in its place.
     vector: Option<u64>,
+    /// `scause` and `sepc` of the guest's last trap before the hook was put there.
+    last_trap: (u64, u64),
 }
 
 impl Edges {
@@ -51,6 +54,13 @@ impl Edges {
         self.waiting != 0
     }
 
+    /// The guest has taken a trap with this `scause`.
+    fn taken(&mut self, cause: u64) {
+        if cause & CAUSE_INTERRUPT != 0 {
+            self.waiting &= !(1 << (cause & 63));
+        }
+    }
+
     /// The timer and external bits of `hvip`.
     fn levels(&self, timer: bool) -> u64 {
         let sip =
@@ -62,6 +72,7 @@ impl Edges {
 impl<H: AxVCpuHal> RiscvVCpu<H> {
     /// Makes pending what is to be pending. The vCPU is resident.
     pub(crate) fn update_interrupts(&mut self) {
+        self.notice_lost_hook();
         let timer = self.time_has_come();
         let edges = &mut self.edges;
         let levels = edges.levels(timer);
@@ -74,6 +85,20 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         if self.edges.any() {
             // The switch would clear the timer's bit when the guest sets its timer.
             self.context.armed = u64::MAX;
+            // The guest may write to its vector at any time, so look again.
+            self.shared().ask(todo::INTERRUPTS);
+        }
+    }
+
+    /// If the guest has put a vector of its own in the place of the hook: takes back the edge it has taken since.
+    fn notice_lost_hook(&mut self) {
+        if self.edges.vector.is_none() || csr::read::<{ num::VSTVEC }>() & !3 == HOOK {
+            return;
+        }
+        self.edges.vector = None;
+        let trap = last_trap();
+        if trap != self.edges.last_trap {
+            self.edges.taken(trap.0);
         }
     }
 
@@ -86,6 +111,7 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         let vector = csr::read::<{ num::VSTVEC }>();
         if vector & !3 != HOOK {
             self.edges.vector = Some(vector);
+            self.edges.last_trap = last_trap();
             // SAFETY: where the guest's traps go; and what comes of it is not the guest's.
             unsafe {
                 csr::write::<{ num::VSTVEC }>(HOOK);
@@ -124,13 +150,16 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
             unsafe { csr::write::<{ num::VSTVEC }>(vector) };
         }
         self.context.pc = vector_of(vector, code);
-        if code & CAUSE_INTERRUPT != 0 {
-            self.edges.waiting &= !(1_u64.checked_shl((code & 63) as u32).unwrap_or(0));
-        }
+        self.edges.taken(code);
         self.load_delegation();
         self.update_interrupts();
         true
     }
+}
+
+/// `scause` and `sepc` of the guest's last trap.
+fn last_trap() -> (u64, u64) {
+    (csr::read::<{ num::VSCAUSE }>(), csr::read::<{ num::VSEPC }>())
 }
 
 /// Where a trap goes (`stvec`, privileged architecture 12.1.2).

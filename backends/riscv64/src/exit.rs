@@ -66,10 +66,6 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
             // It may have been armed for this guest.
             self.shared().ask(todo::TIMER);
         }
-        if self.edges.any() {
-            // The guest may have put its own trap vector in the place of the hook.
-            self.shared().ask(todo::INTERRUPTS);
-        }
         Left::ExternalInterrupt { vector: H::irq_fetch() as u64 }
     }
 
@@ -150,19 +146,20 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         // `htval` has all but the two lowest bits of the guest physical address.
         let (page, va) = (csr::read::<{ num::HTVAL }>() << 2, csr::read::<{ snum::STVAL }>());
         let addr = page | va & 3;
-        let htinst = if self.fetch_always { 0 } else { csr::read::<{ num::HTINST }>() };
-        let (access, offset) = match decode::told(htinst) {
-            Told::Access { access, offset } => (access, offset),
+        let (access, first) = match decode::told(csr::read::<{ num::HTINST }>()) {
             Told::Walk { write } => return self.walk_fault(page, write, va, kind),
-            Told::Other => return self.nested_fault(addr, kind, va, kind),
-            // How far into the access the fault was is not known. At its beginning, unless it straddles pages,
-            // which no access to a device does.
-            Told::Nothing => match decode::instruction(self.fetch()?) {
-                Some(access) => (access, 0),
-                None => return self.nested_fault(addr, kind, va, kind),
-            },
+            Told::Access { access, offset } if !self.fetch_always => {
+                (access, va.wrapping_sub(offset))
+            }
+            Told::Other if !self.fetch_always => return self.nested_fault(addr, kind, va, kind),
+            _ => {
+                let bits = self.fetch()?;
+                match decode::instruction(bits) {
+                    Some(access) => (access, decode::address(bits, &self.context.x)),
+                    None => return self.nested_fault(addr, kind, va, kind),
+                }
+            }
         };
-        let first = va.wrapping_sub(offset);
         if first % access.width.bytes() as u64 != 0 {
             // Devices are accessed naturally aligned or not at all.
             let code = match kind {

@@ -230,8 +230,10 @@ impl<'a> OnCpu<'a> {
         let status = csr::read::<{ snum::SSTATUS }>();
         if status & sbits::FS == sbits::FS {
             image.save_fp();
+        } else if status & sbits::FS != 0 {
+            image.save_fcsr();
         }
-        if status & sstatus::VS == sstatus::VS {
+        if status & sstatus::VS != 0 {
             image.save_vector();
         }
         image.vs = VsRegisters::save();
@@ -316,12 +318,18 @@ impl Image {
         with_unit(sbits::FS, || unsafe { asm::fp_save(registers) });
     }
 
+    /// The same for `fcsr` alone: not every hart notes that a CSR instruction has written to it (QEMU does not).
+    fn save_fcsr(&mut self) {
+        with_unit(sbits::FS, || self.fp[32] = csr::read::<{ snum::FCSR }>());
+    }
+
     pub(crate) fn load_fp(&mut self) {
         let registers = self.fp.as_ptr();
         // SAFETY: 33 words; the unit is on in between.
         with_unit(sbits::FS, || unsafe { asm::fp_load(registers) });
     }
 
+    /// Always, written to or not: as for `fcsr`, and a guest that has vectors uses them.
     fn save_vector(&mut self) {
         let (control, registers) = (self.vector_control.as_mut_ptr(), self.vector.as_mut_ptr());
         // SAFETY: the guest could use vectors, so that the sizes are right; the unit is on in between.
