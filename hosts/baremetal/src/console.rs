@@ -8,7 +8,8 @@ use axvcpu::AxVCpuHal;
 use axvcpu_vmm::ConsoleSink;
 use spin::Mutex;
 
-use crate::{Hal, uart};
+use crate::riscv64::flush_at;
+use crate::{Hal, time, uart};
 
 /// Prints to the console.
 #[macro_export]
@@ -129,9 +130,12 @@ impl ConsoleSink for Console {
         }
         let mut output = OUTPUT.lock();
         output.add(bytes);
-        // Line by line: a character at a time would cost an exit of the machine under this one each.
+        // Line by line: a character at a time would cost an exit of the machine under this one each. A line that is
+        // not finished soon goes out as it is.
         if bytes.contains(&b'\n') {
             output.send();
+        } else {
+            flush_at(time::now_ticks() + time::timebase() / 50);
         }
     }
 

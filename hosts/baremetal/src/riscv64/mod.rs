@@ -13,7 +13,7 @@ pub(crate) use cpu::Cpu;
 pub use hal::{Hal, Host};
 pub(crate) use irq::Plic;
 pub(crate) use sbi::{power_off, write_console};
-pub(crate) use timer::init as init_timer;
+pub(crate) use timer::{init as init_timer, set_flush as flush_at};
 
 /// The time counter.
 pub(crate) fn time() -> u64 {

@@ -25,6 +25,8 @@ pub(crate) struct Deadlines {
     wait: AtomicU64,
     /// A guest's timer.
     guest: AtomicU64,
+    /// When console output is no longer held back.
+    flush: AtomicU64,
     /// What the timer is set to.
     set: AtomicU64,
 }
@@ -35,14 +37,15 @@ impl Deadlines {
             slice: AtomicU64::new(NEVER),
             wait: AtomicU64::new(NEVER),
             guest: AtomicU64::new(NEVER),
+            flush: AtomicU64::new(NEVER),
             set: AtomicU64::new(NEVER),
         }
     }
 
     fn earliest(&self) -> u64 {
-        let [slice, wait, guest] =
-            [&self.slice, &self.wait, &self.guest].map(|deadline| deadline.load(Ordering::Relaxed));
-        slice.min(wait).min(guest)
+        let [slice, wait, guest, flush] = [&self.slice, &self.wait, &self.guest, &self.flush]
+            .map(|deadline| deadline.load(Ordering::Relaxed));
+        slice.min(wait).min(guest).min(flush)
     }
 
     /// Sets the timer if that has to change.
@@ -84,6 +87,15 @@ pub(crate) fn set_wait(deadline: u64) {
     timer.set();
 }
 
+/// Console output is held back until then at the latest, unless an earlier time was set.
+pub(crate) fn set_flush(deadline: u64) {
+    let timer = &Cpu::this().timer;
+    if deadline < timer.flush.load(Ordering::Relaxed) {
+        timer.flush.store(deadline, Ordering::Relaxed);
+        timer.set();
+    }
+}
+
 /// The timer fired: whoever's time has come has been told with that, and asks again.
 pub(crate) fn fired() {
     let timer = &Cpu::this().timer;
@@ -92,6 +104,10 @@ pub(crate) fn fired() {
         if deadline.load(Ordering::Relaxed) <= now {
             deadline.store(NEVER, Ordering::Relaxed);
         }
+    }
+    if timer.flush.load(Ordering::Relaxed) <= now {
+        timer.flush.store(NEVER, Ordering::Relaxed);
+        crate::console::flush();
     }
     // Also if it came for nothing, or it would come again at once.
     let earliest = timer.earliest();
