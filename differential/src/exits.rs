@@ -113,7 +113,11 @@ fn step(rng: &mut Rng, a: &mut Asm) {
         }
         14 => a.ebreak(),
         15 => a.wfi(),
-        16 => emit(a, *rng.pick(&["csrrsi", "csrrci"]), &[0, 0x100, 2]), // interrupts on or off
+        16 => {
+            // Interrupts on or off.
+            let name = if rng.chance(50) { "csrrsi" } else { "csrrci" };
+            emit(a, name, &[0, 0x100, 2]);
+        }
         17 => {
             a.li(T0, DEVICE as i64 + rng.below(2048) as i64 * 2);
             a.jalr(RA, 0, T0);

@@ -38,7 +38,10 @@ impl Pair {
         let image = exits::guest(seed, length)?;
         // Every other one as on harts that do not tell which instruction it was.
         self.config.fetch_always = seed % 2 != 0;
-        self.with(&image, 0, |_| Ok(layout::BASE), |soft, hard| follow(seed, soft, hard))
+        let result =
+            self.with(&image, 0, |_| Ok(layout::BASE), |soft, hard| follow(seed, soft, hard));
+        self.config.fetch_always = false;
+        result
     }
 }
 
