@@ -101,7 +101,7 @@ pub(crate) unsafe fn init(base: u64, size: u64, taken: &[(u64, u64)]) -> bool {
 fn take(count: usize, align: usize) -> Option<HostPhysAddr> {
     let at = FRAMES.lock().as_mut()?.take(count, align)?;
     // SAFETY: frames nobody has, identity-mapped.
-    unsafe { core::ptr::write_bytes(at as *mut u8, 0, count * PAGE as usize) };
+    unsafe { crate::riscv64::zero_pages(at as *mut u8, count * PAGE as usize) };
     Some(HostPhysAddr::new(at))
 }
 

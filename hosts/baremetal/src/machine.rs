@@ -97,12 +97,15 @@ pub(crate) fn boot(device_tree: *const u8) -> ! {
     find_devices(&tree);
     let (kernel, initrd) = modules(&tree);
     let modules = [kernel.map(|(place, _)| place), initrd];
+    let first = tree.cpus().next();
+    let property = |name| first.and_then(|cpu| cpu.property(name));
+    let text = |name| property(name).and_then(|text| text.as_str()).unwrap_or("");
+    if text("riscv,isa").split('_').any(|extension| extension == "zicboz") {
+        let block = property("riscv,cboz-block-size").and_then(|size| size.as_usize());
+        riscv64::use_blocks(block.unwrap_or(0));
+    }
     init_memory(&tree, device_tree, modules.into_iter().flatten());
 
-    let first = tree.cpus().next();
-    let text = |name| {
-        first.and_then(|cpu| cpu.property(name)).and_then(|text| text.as_str()).unwrap_or("")
-    };
     let timebase = tree
         .find_node("/cpus")
         .and_then(|cpus| cpus.property("timebase-frequency"))

@@ -7,6 +7,7 @@ mod hal;
 mod irq;
 mod sbi;
 mod timer;
+mod zero;
 
 pub(crate) use boot::{online, start_others};
 pub(crate) use cpu::Cpu;
@@ -14,6 +15,7 @@ pub use hal::{Hal, Host};
 pub(crate) use irq::Plic;
 pub(crate) use sbi::{power_off, write_console};
 pub(crate) use timer::{init as init_timer, set_flush as flush_at};
+pub(crate) use zero::{use_blocks, zero_pages};
 
 /// The time counter.
 pub(crate) fn time() -> u64 {
