@@ -1,5 +1,6 @@
-//! The stage that compares guests with QEMU: the same bytes run on both, and
-//! whatever they compute must be the same.
+//! The stage that compares guests with QEMU, and hardware virtualization with
+//! the software hart: the same bytes run on both, and whatever they compute must
+//! be the same.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Report, succeeded, work_folder};
+use super::{Report, riscv64, succeeded, work_folder};
 use crate::assets::guest::{self, Guest};
 use crate::assets::initrd;
 use crate::assets::qemu::{self, Qemu};
@@ -63,7 +64,7 @@ pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
             report.skip("busybox commands", &format!("{error:#}").replace('\n', " "));
         }
     }
-    Ok(())
+    riscv64::compare(report)
 }
 
 impl Pair {

@@ -1,5 +1,6 @@
-//! The stage that runs the conformance suite on hardware virtualization: the
-//! program for bare metal, on QEMU's machine.
+//! Programs for bare metal on QEMU's machine: the conformance suite on hardware
+//! virtualization, which is a stage, and the comparison of random programs with
+//! the software hart.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use super::Report;
 use crate::assets::qemu;
 use crate::assets::write_whole;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::progress::Step;
 use crate::{assets, bare, proc};
 
@@ -46,6 +47,48 @@ pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
     Ok(())
 }
 
+/// The comparisons: what the program is told, and what with which processor.
+const COMPARISONS: &[(&str, &str)] = &[
+    ("mode=bare seed=0 cases=1000", machine::CPU),
+    ("mode=paging seed=1000 cases=1000", machine::CPU),
+    ("mode=bare seed=2000 cases=50 length=2000", "rv64,sstc=off"),
+    ("mode=exits seed=0 cases=400", machine::CPU),
+    ("mode=supervisor seed=0 cases=5", NO_MORE_THAN_SOFT),
+];
+
+/// A processor without what the software hart has not: where instructions that
+/// are illegal on one of the two matter, they must be on both.
+const NO_MORE_THAN_SOFT: &str = "rv64,zfa=off,zbc=off,zicbom=off,zicbop=off,zicboz=off,zawrs=off,\
+                                 zihintntl=off,zihintpause=off,svadu=off,svvptc=off,pmu-mask=0";
+
+/// Runs random programs on both harts; the part of the stage of comparisons
+/// that is about hardware virtualization.
+pub(super) fn compare(report: &mut Report) -> Result<()> {
+    let qemu = qemu::fetch()?;
+    let image = bare::image("differential")?;
+    for (append, cpu) in COMPARISONS {
+        let name = format!("riscv64 and soft: {append}");
+        let step = Step::new(name.as_str());
+        let result = program(&qemu.system, &image, cpu, 1, append);
+        drop(step);
+        report.check(
+            &name,
+            result.and_then(|text| agreed(&text).with_context(|| proc::tail(&text, 40))),
+        );
+    }
+    Ok(())
+}
+
+/// Judges by the sums, which are the last line.
+fn agreed(text: &str) -> Result<()> {
+    let sums = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let (passed, rest) = sums.split_once(" passed, ").context("the sums are missing")?;
+    let passed: u64 = passed.parse().context("the sums are missing")?;
+    ensure!(rest == "0 failed", "{sums}");
+    ensure!(passed > 0, "nothing was compared");
+    Ok(())
+}
+
 /// Runs a program for bare metal to its end and returns what it prints; its
 /// status, other than that of a crash, is in there as well.
 pub(super) fn program(
@@ -60,7 +103,8 @@ pub(super) fn program(
     command.args(["-serial", "stdio", "-monitor", "none"]);
     let done = proc::run(&mut command, &[], Some(LIMIT))?;
     let name = image.file_name().unwrap_or_default().to_string_lossy();
-    let log = assets::store().join("logs").join(format!("{name}-{cpu}.log"));
+    let log = format!("{name} {cpu} {append}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let log = assets::store().join("logs").join(log);
     write_whole(&log, format!("{}\n{}", done.stdout, done.stderr).as_bytes())?;
     let ended = !done.timed_out && matches!(done.status.code(), Some(0 | 1));
     ensure!(
@@ -139,6 +183,16 @@ mod tests {
         assert_eq!(found.passed, 2);
         assert_eq!(found.failures, [("riscv64, Sv39x4: c".into(), "why".into())]);
         assert_eq!(found.skipped, [("riscv64, more: d".into(), "none".into())]);
+    }
+
+    #[test]
+    fn comparisons_are_judged_by_their_sums() {
+        agreed("bare: 3 passed, 0 failed\r\n3 passed, 0 failed\r\n").unwrap();
+        for text in
+            ["3 passed, 1 failed\n", "0 passed, 0 failed", "bare: 3 passed, 0 failed", "panic", ""]
+        {
+            assert!(agreed(text).is_err(), "{text}");
+        }
     }
 
     #[test]
