@@ -7,7 +7,7 @@ use crate::{AxArchVCpu, AxError, AxResult, AxVCpuHal, Fence, VCpuState};
 
 impl<A: AxArchVCpu> AxVCpu<A> {
     /// Makes the vCPU leave the guest and its [`run`](Self::run) return
-    /// [`Nothing`](AxVCpuExitReason::Nothing), now or, if it is not running, the next time it would enter. Kicks
+    /// [`Nothing`](crate::AxVCpuExitReason::Nothing), now or, if it is not running, the next time it would enter. Kicks
     /// do not add up. A blocked vCPU becomes ready.
     pub fn kick(&self) {
         self.post(KICK);
