@@ -1,5 +1,5 @@
 //! Cases for the supervisor's side of the architecture: translations and their faults, instructions that do
-//! not exist, CSRs, privilege. A kernel ([`driver`]) carries them out one after another and logs how each
+//! not exist, CSRs, privilege. A kernel (`driver`) carries them out one after another and logs how each
 //! ended; a machine that QEMU emulates must write the same log as the software hart.
 
 mod case;
@@ -59,7 +59,7 @@ pub fn prepare(seed: u64, sie: u64) -> Result<Prepared, String> {
 }
 
 /// Looks for the first case that ended differently in the memory `expected` and `found`, which begin at
-/// [`layout::BASE`], and tells how.
+/// `layout::BASE`, and tells how.
 ///
 /// # Errors
 ///
@@ -101,7 +101,7 @@ pub fn compare(
     Ok(None)
 }
 
-/// How a case ended: the words of [`NAMES`], and zeroes.
+/// How a case ended: the words of `NAMES`, and zeroes.
 pub type Record = [u64; WORDS];
 
 /// The log in the guest's memory.
