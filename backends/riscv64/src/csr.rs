@@ -23,7 +23,7 @@ pub(crate) unsafe fn write<const NUM: u16>(value: u64) {
 ///
 /// # Safety
 ///
-/// As for [`write`].
+/// As for [`write()`].
 #[inline(always)]
 pub(crate) unsafe fn set<const NUM: u16>(bits: u64) {
     // SAFETY: the caller's promise.
@@ -34,7 +34,7 @@ pub(crate) unsafe fn set<const NUM: u16>(bits: u64) {
 ///
 /// # Safety
 ///
-/// As for [`write`].
+/// As for [`write()`].
 #[inline(always)]
 pub(crate) unsafe fn clear<const NUM: u16>(bits: u64) {
     // SAFETY: the caller's promise.

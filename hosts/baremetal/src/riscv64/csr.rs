@@ -36,7 +36,7 @@ pub(crate) unsafe fn write<const NUM: u16>(value: u64) {
 ///
 /// # Safety
 ///
-/// As for [`write`].
+/// As for [`write()`].
 #[inline(always)]
 pub(crate) unsafe fn set<const NUM: u16>(bits: u64) {
     #[cfg(target_arch = "riscv64")]
@@ -51,7 +51,7 @@ pub(crate) unsafe fn set<const NUM: u16>(bits: u64) {
 ///
 /// # Safety
 ///
-/// As for [`write`].
+/// As for [`write()`].
 #[inline(always)]
 pub(crate) unsafe fn clear<const NUM: u16>(bits: u64) {
     #[cfg(target_arch = "riscv64")]
