@@ -371,6 +371,13 @@ impl<'a, A> RunClaim<'a, A> {
         core::mem::forget(self);
     }
 
+    /// Gives the claim back with everything as it was found.
+    #[cold]
+    pub(crate) fn restore(self) {
+        let open = self.turned & ANSWERABLE;
+        self.finish(open);
+    }
+
     /// The same as a claim that can end otherwise.
     #[cold]
     pub(crate) fn into_claim(self) -> Claim<'a, A> {

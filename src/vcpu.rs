@@ -240,12 +240,15 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     #[inline(always)]
     pub fn run(&self) -> AxResult<AxVCpuExitReason> {
         // This is the path every exit of a guest takes: whatever is rare is elsewhere.
-        let claim = match self.check_cpu() {
-            Ok(()) => self.control.start_run(),
-            Err(_) => None,
-        };
-        match claim {
-            Some(claim) => self.run_claimed(claim),
+        match self.control.start_run() {
+            // With the claim only: which CPU the vCPU is bound to may change until then.
+            Some(claim) => match self.check_cpu() {
+                Ok(()) => self.run_claimed(claim),
+                Err(wrong) => {
+                    claim.restore();
+                    Err(wrong)
+                }
+            },
             None => self.run_after_requests(),
         }
     }

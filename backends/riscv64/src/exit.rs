@@ -2,11 +2,10 @@
 #![allow(unsafe_code)] // reads the guest's registers and code
 
 use axvcpu::{AccessKind, AccessWidth, AxVCpuExitReason as Exit, AxVCpuHal, GuestPhysAddr};
-use axvcpu_riscv::csr::{CAUSE_INTERRUPT, cause, irq, num as snum, sstatus as sbits};
+use axvcpu_riscv::csr::{CAUSE_INTERRUPT, cause, num as snum, sstatus as sbits};
 
 use crate::decode::{self, Access, Operand, Told};
 use crate::hext::{cause as hcause, hstatus, num};
-use crate::image::todo;
 use crate::switch::Trap;
 use crate::vcpu::{Dest, Exception, Open, RiscvVCpu};
 use crate::{asm, csr};
@@ -46,7 +45,7 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         self.context.pc = trap.pc;
         match trap.cause {
             interrupt if interrupt & CAUSE_INTERRUPT != 0 => {
-                Some(self.interrupted(interrupt & !CAUSE_INTERRUPT))
+                Some(Left::ExternalInterrupt { vector: H::irq_fetch() as u64 })
             }
             hcause::GUEST_LOAD_PAGE => self.data_fault(AccessKind::Read),
             hcause::GUEST_STORE_PAGE => self.data_fault(AccessKind::Write),
@@ -59,14 +58,6 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
                 None
             }
         }
-    }
-
-    fn interrupted(&mut self, number: u64) -> Left {
-        if number == irq::TIMER as u64 && self.context.own_timer == 0 {
-            // It may have been armed for this guest.
-            self.shared().ask(todo::TIMER);
-        }
-        Left::ExternalInterrupt { vector: H::irq_fetch() as u64 }
     }
 
     /// Whether the guest was in its supervisor mode.

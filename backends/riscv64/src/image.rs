@@ -192,8 +192,9 @@ impl<'a> OnCpu<'a> {
         self.evict_resident();
         let slot = self.slot;
         let image = self.image();
-        let kept =
-            image.vmid.filter(|&(vmid, of)| core::ptr::eq(of, slot) && slot.is_current(vmid));
+        let kept = image.vmid.filter(|&(vmid, of)| {
+            vmid.number != 0 && core::ptr::eq(of, slot) && slot.is_current(vmid)
+        });
         let vmid = kept.map_or_else(|| slot.new_vmid(), |(vmid, _)| vmid);
         image.vmid = Some((vmid, slot));
         let (vs, own_timer) = (image.vs, image.own_timer);
@@ -201,6 +202,8 @@ impl<'a> OnCpu<'a> {
         let image = self.image();
         // SAFETY: this vCPU is about to run here; its stage 2 is its owner's promise, its VMID nobody else's.
         unsafe {
+            // First: the hart may translate ahead with the old tables, under the new VMID.
+            csr::write::<{ num::VSATP }>(0);
             csr::write::<{ num::HGATP }>(image.stage2 | vmid.number << crate::percpu::VMID_SHIFT);
             csr::write::<{ num::HTIMEDELTA }>(image.time_offset);
             csr::write::<{ num::HENVCFG }>(if own_timer { hext::HENVCFG_STCE } else { 0 });
@@ -252,6 +255,7 @@ impl<'a> OnCpu<'a> {
             // SAFETY: no guest is in the hart any more: nothing to translate for, and the host's own values for
             // its users.
             unsafe {
+                csr::write::<{ num::VSATP }>(0);
                 csr::write::<{ num::HGATP }>(0);
                 csr::write::<{ num::HVIP }>(0);
                 csr::write::<{ snum::SCOUNTEREN }>(host.scounteren.load(Ordering::Relaxed));

@@ -93,6 +93,9 @@ impl<H: AxVCpuHal> AxArchPerCpu for RiscvPerCpu<H> {
 
     fn hardware_enable(&mut self) -> AxResult {
         let slot = self.slot()?;
+        if slot.is_enabled() {
+            return Err(AxError::ResourceBusy); // by another `AxPerCpu`
+        }
         let features = detect().ok_or(AxError::Unsupported)?;
         let host = &slot.host;
         for (word, value) in [
@@ -135,7 +138,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for RiscvPerCpu<H> {
         if !self.enabled {
             return Ok(()); // nothing was done that could be half-done
         }
-        if !slot.resident.get().is_null() {
+        if slot.is_used() {
             return Err(AxError::ResourceBusy);
         }
         let [hedeleg, hideleg, hie, hcounteren, henvcfg] = self.before;

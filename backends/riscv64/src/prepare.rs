@@ -96,7 +96,8 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
     }
 
     /// The guest's time now.
-    fn now(&self) -> u64 {
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
         csr::read::<{ snum::TIME }>().wrapping_add(self.time_offset)
     }
 
@@ -156,8 +157,9 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         if self.context.own_timer != 0 {
             return;
         }
-        self.update_interrupts();
+        // Before the interrupt is made pending: time goes on, and what had not come then has its timer armed.
         let armed = if self.time_has_come() { u64::MAX } else { self.context.deadline };
+        self.update_interrupts();
         let host = match armed {
             u64::MAX => u64::MAX,
             _ => armed.wrapping_sub(self.time_offset),

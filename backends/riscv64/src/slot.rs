@@ -1,7 +1,7 @@
 //! What this crate knows about each physical CPU: whose state its registers hold.
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use axvcpu::AxVCpuHal;
 
@@ -17,6 +17,8 @@ pub(crate) struct Slot {
     enabled: AtomicBool,
     /// Whose registers and stage 2 are loaded. Bound to this CPU.
     pub(crate) resident: Holder,
+    /// How many vCPUs are bound here.
+    bound: AtomicUsize,
     /// The next VMID never used since everything was flushed.
     next_vmid: AtomicU64,
     /// How often that was: VMIDs of another generation mean nothing.
@@ -76,6 +78,7 @@ impl Slot {
         Self {
             enabled: AtomicBool::new(false),
             resident: Holder::nobody(),
+            bound: AtomicUsize::new(0),
             next_vmid: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             features: [const { AtomicU64::new(0) }; 4],
@@ -130,9 +133,28 @@ impl Slot {
         }
     }
 
+    pub(crate) fn add_bound(&self) {
+        self.bound.store(self.bound.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_bound(&self) {
+        self.bound.store(self.bound.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// Whether vCPUs are bound here, loaded or not.
+    pub(crate) fn is_used(&self) -> bool {
+        self.bound.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// VMID 0 is what the hart uses without a guest: guests get it only where there is no other.
     fn next_generation(&self) {
+        let first = u64::from(self.features[2].load(Ordering::Relaxed) != 0);
         self.generation.store(self.generation.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.next_vmid.store(0, Ordering::Relaxed);
+        self.next_vmid.store(first, Ordering::Relaxed);
     }
 
     /// Whether a VMID that this CPU gave out is still its owner's.
@@ -166,13 +188,13 @@ mod tests {
     #[test]
     fn vmids_are_unique_within_a_generation() {
         let slot = slot(200, 3);
-        let first: [Vmid; 8] = core::array::from_fn(|_| slot.new_vmid());
-        for (index, vmid) in first.iter().enumerate() {
-            assert_eq!(vmid.number, index as u64);
+        let first: [Vmid; 7] = core::array::from_fn(|_| slot.new_vmid());
+        for (number, vmid) in (1..).zip(&first) {
+            assert_eq!(vmid.number, number);
             assert!(slot.is_current(*vmid));
         }
         let second = slot.new_vmid();
-        assert_eq!(second.number, 0);
+        assert_eq!(second.number, 1);
         assert!(slot.is_current(second) && !slot.is_current(first[0]));
     }
 

@@ -172,6 +172,10 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
     /// Enters the guest, after what has been asked for.
     #[inline(always)]
     fn enter(&mut self) -> Trap {
+        // The host's timer, where it stands in for the guest's, may have fired and been dealt with in any way.
+        if self.context.own_timer == 0 && self.context.armed <= self.now() {
+            self.shared().ask(todo::TIMER);
+        }
         if self.shared().todo.load(Ordering::Relaxed) != 0 {
             self.prepare();
         }
@@ -304,6 +308,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RiscvVCpu<H> {
             | crate::hext::sstatus::VS;
         context.sstatus = load(&host.sstatus) & !GUESTS | context.sstatus & sbits::SPP;
         self.shared().ask(todo::LOAD);
+        slot.add_bound();
         Ok(())
     }
 
@@ -315,6 +320,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RiscvVCpu<H> {
             return Err(AxError::WrongCpu { bound, current });
         }
         self.on_cpu().unload();
+        self.slot().remove_bound();
         self.cpu = None;
         Ok(())
     }

@@ -361,7 +361,7 @@ fn without_sstc_the_hosts_timer_stands_in() {
     model::put(snum::TIME, 6000);
     let interrupt = trap(CAUSE_INTERRUPT | irq::TIMER as u64);
     assert_eq!(trapped(&mut vcpu, interrupt), Some(Exit::ExternalInterrupt { vector: 77 }));
-    vcpu.prepare();
+    let _ = vcpu.enter();
     assert_eq!(model::get(num::HVIP), guest_level(irq::TIMER));
     assert_eq!(ARMED.get(), u64::MAX);
     // Never again.

@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use axvcpu::{AxPerCpu, AxVCpuHal};
+use axvcpu::{AxPerCpu, AxResult, AxVCpuHal};
 use axvcpu_riscv64::RiscvPerCpu;
 use fdt::Fdt;
 use fdt::node::FdtNode;
+use spin::Mutex;
 
 use crate::guest::{GuestFiles, Place, modules};
-use crate::riscv64::{Cpu, Plic, online, start_others};
+use crate::riscv64::{Cpu, MAX_CPUS, Plic, online, start_others};
 use crate::{Hal, frames, println, riscv64, status, time, uart};
 
 /// A program's function; see [`main!`](crate::main).
@@ -66,6 +67,15 @@ impl Machine {
     /// The guest's files, if the loader brought some.
     pub fn guest(&self) -> Option<GuestFiles> {
         self.guest
+    }
+
+    /// Calls `f` with virtualization off on the CPU this is called on, to which no vCPU is bound.
+    pub fn without_virtualization<R>(&self, f: impl FnOnce() -> R) -> AxResult<R> {
+        let mut percpu = PER_CPU[Hal::cpu_id()].lock();
+        percpu.hardware_disable()?;
+        let result = f();
+        percpu.hardware_enable()?;
+        Ok(result)
     }
 
     /// Calls `job` with its number on every physical CPU, this one included, and comes back when all calls have.
@@ -235,10 +245,13 @@ fn image() -> Place {
     (0, 0)
 }
 
+/// The hypervisor extension of each CPU, on for as long as the machine is up.
+static PER_CPU: [Mutex<AxPerCpu<RiscvPerCpu<Hal>>>; MAX_CPUS] =
+    [const { Mutex::new(AxPerCpu::new()) }; MAX_CPUS];
+
 /// Switches virtualization on on the CPU this is called on, which has this number.
 pub(crate) fn enable_virtualization(cpu: usize) {
-    // For as long as the machine is up.
-    let percpu = Box::leak(Box::new(AxPerCpu::<RiscvPerCpu<Hal>>::new()));
+    let mut percpu = PER_CPU[cpu].lock();
     match percpu.init(cpu).and_then(|()| percpu.hardware_enable()) {
         Ok(()) => {
             let sstc = axvcpu_riscv64::features::<Hal>().is_some_and(|features| features.sstc);

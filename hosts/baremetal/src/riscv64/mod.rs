@@ -10,7 +10,7 @@ mod timer;
 mod zero;
 
 pub(crate) use boot::{online, start_others};
-pub(crate) use cpu::Cpu;
+pub(crate) use cpu::{Cpu, MAX_CPUS};
 pub use hal::{Hal, Host};
 pub(crate) use irq::Plic;
 pub(crate) use sbi::{power_off, write_console};

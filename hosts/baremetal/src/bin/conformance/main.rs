@@ -12,7 +12,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use axvcpu::{AxPerCpu, AxResult, AxVCpuHal};
+use axvcpu::{AxResult, AxVCpuHal};
 use axvcpu_baremetal::{Hal, Machine, println, status, time};
 use axvcpu_conformance::{Report, Subject, riscv, run_per_cpu};
 use axvcpu_riscv::paging::{Mode, SV48X4, SV57X4};
@@ -119,15 +119,11 @@ fn subjects(machine: &'static Machine, features: Features) -> Vec<Riscv64> {
     shapes.into_iter().map(shape).collect()
 }
 
-/// The cases about the switch itself, on this CPU: the last thing that is done, because virtualization is off
-/// afterwards.
-fn per_cpu() -> AxResult<Report> {
-    let mut cpu = AxPerCpu::<RiscvPerCpu<Hal>>::new();
-    cpu.init(Hal::cpu_id())?;
-    // The host has switched it on and never off: what it finds switched on is switched on again, and off.
-    cpu.hardware_enable()?;
-    cpu.hardware_disable()?;
-    Ok(run_per_cpu::<RiscvPerCpu<Hal>>("riscv64, a physical CPU", Hal::cpu_id()))
+/// The cases about the switch itself, on this CPU.
+fn per_cpu(machine: &Machine) -> AxResult<Report> {
+    machine.without_virtualization(|| {
+        run_per_cpu::<RiscvPerCpu<Hal>>("riscv64, a physical CPU", Hal::cpu_id())
+    })
 }
 
 fn conformance(machine: &'static Machine) -> u8 {
@@ -158,7 +154,7 @@ fn conformance(machine: &'static Machine) -> u8 {
         add(riscv::run_matching(&subject, &options.filter, before));
     }
     if options.filter.is_empty() {
-        match per_cpu() {
+        match per_cpu(machine) {
             Ok(report) => add(report),
             Err(error) => {
                 println!("axvcpu: virtualization cannot be switched off: {error}");
