@@ -284,9 +284,11 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     #[cold]
     #[inline(never)]
     fn finish_or_go_on(&self, claim: RunClaim<'_, A>) -> AxResult<AxVCpuExitReason> {
-        let again = claim.requests().pending();
+        if claim.requests().pending() {
+            return self.carry_on(claim.into_claim(), true);
+        }
         claim.finish(0);
-        if again { self.run_after_requests() } else { Ok(AxVCpuExitReason::Nothing) }
+        Ok(AxVCpuExitReason::Nothing)
     }
 
     /// A run that has something to do before it enters the guest, or must be refused.
@@ -294,13 +296,17 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     #[inline(never)]
     fn run_after_requests(&self) -> AxResult<AxVCpuExitReason> {
         const READY: States = States::of([VCpuState::Ready]);
-        let mut claim = self.control.claim(READY, NOTHING_OPEN, Some(VCpuState::Running))?;
+        let claim = self.control.claim(READY, NOTHING_OPEN, Some(VCpuState::Running))?;
+        self.carry_on(claim, false)
+    }
+
+    /// A run with everything that may have to be done before an entry; `entered` if the guest was before.
+    fn carry_on(&self, mut claim: Claim<'_, A>, entered: bool) -> AxResult<AxVCpuExitReason> {
         if let Err(wrong) = self.check_cpu() {
             claim.restore();
             return Err(wrong);
         }
-        let mut owner =
-            Owner { deferred: claim.has(DEFERRED), entered: false, entry_failed: false };
+        let mut owner = Owner { deferred: claim.has(DEFERRED), entered, entry_failed: false };
         let requests = claim.requests();
         let result = current::scope(self, || {
             loop {

@@ -7,6 +7,7 @@ mod fake;
 mod frames;
 mod percpu;
 mod places;
+mod races;
 mod requests;
 mod table;
 mod threads;

@@ -145,7 +145,8 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
             Told::Other if !self.fetch_always => return self.nested_fault(addr, kind, va, kind),
             _ => {
                 let bits = self.fetch()?;
-                match decode::instruction(bits) {
+                // Another vCPU may have changed it since: to what this hart does not even have.
+                match decode::instruction(bits).filter(|access| self.has_unit_of(access)) {
                     Some(access) => (access, decode::address(bits, &self.context.x)),
                     None => return self.nested_fault(addr, kind, va, kind),
                 }
@@ -161,6 +162,12 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
             return None;
         }
         Some(self.device_access(access, kind, addr, first))
+    }
+
+    fn has_unit_of(&self, access: &Access) -> bool {
+        let float =
+            matches!(access.operand, Operand::LoadFloat { .. } | Operand::StoreFloat { .. });
+        !float || self.slot().features().fp
     }
 
     fn device_access(&mut self, access: Access, kind: AccessKind, addr: u64, va: u64) -> Left {

@@ -236,7 +236,7 @@ impl<'a> OnCpu<'a> {
         } else if status & sbits::FS != 0 {
             image.save_fcsr();
         }
-        if status & sstatus::VS != 0 {
+        if status & sstatus::VS != 0 && !image.vector.is_empty() {
             image.save_vector();
         }
         image.vs = VsRegisters::save();

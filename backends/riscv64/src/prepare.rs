@@ -160,9 +160,11 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         // Before the interrupt is made pending: time goes on, and what had not come then has its timer armed.
         let armed = if self.time_has_come() { u64::MAX } else { self.context.deadline };
         self.update_interrupts();
+        // By the distance: the guest's time may be set to anything, and so may its timer.
+        let distance = armed.saturating_sub(self.now());
         let host = match armed {
             u64::MAX => u64::MAX,
-            _ => armed.wrapping_sub(self.time_offset),
+            _ => csr::read::<{ snum::TIME }>().saturating_add(distance),
         };
         if !H::arm_timer(host) {
             arm(host, self.slot().features().sstc);

@@ -285,6 +285,10 @@ impl<H: AxVCpuHal> AxArchVCpu for RiscvVCpu<H> {
     fn bind(&mut self) -> AxResult {
         let slot =
             Slot::enabled::<H>().ok_or(AxError::BadCpuState { found: PerCpuState::Disabled })?;
+        // SAFETY: not bound, so nobody else reaches the image.
+        if unsafe { self.shared().image() }.stage2 == 0 {
+            return Err(AxError::InvalidInput); // without stage 2 all of the host's memory is the guest's
+        }
         // Another CPU of the machine may lack what the vCPU was made with.
         let features = slot.features();
         if self.context.own_timer != 0 && !features.sstc || !features.has_stage2(self.stage2) {

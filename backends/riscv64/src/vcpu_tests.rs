@@ -82,6 +82,10 @@ fn vcpu(config: RiscvConfig) -> VCpu {
     Slot::of(Hal::cpu_id()).unwrap().set_enabled(Some(features));
     let mut vcpu = VCpu::new(0, 0, config).unwrap();
     vcpu.set_entry(GuestPhysAddr::new(CODE)).unwrap();
+    assert_eq!(vcpu.bind(), Err(AxError::InvalidInput), "without stage 2");
+    #[allow(unsafe_code)] // promises what nobody relies on
+    // SAFETY: no hart follows the root.
+    unsafe { vcpu.set_ept_root(HostPhysAddr::new(0x4000)) }.unwrap();
     vcpu.setup(()).unwrap();
     vcpu.bind().unwrap();
     vcpu.prepare();
@@ -364,9 +368,26 @@ fn without_sstc_the_hosts_timer_stands_in() {
     let _ = vcpu.enter();
     assert_eq!(model::get(num::HVIP), guest_level(irq::TIMER));
     assert_eq!(ARMED.get(), u64::MAX);
+    // Far away, further than the host's time goes.
+    vcpu.timer_call(true, u64::MAX - 1);
+    assert!(ARMED.get() > 1 << 60, "{}", ARMED.get());
     // Never again.
     vcpu.timer_call(true, u64::MAX);
     assert_eq!((model::get(num::HVIP), ARMED.get(), vcpu.ns_to_timer()), (0, u64::MAX, None));
+}
+
+/// The host deals with everything that is pending when any interrupt ends the run, its timer included.
+#[test]
+fn a_timer_that_fires_behind_a_kick_is_not_lost() {
+    let mut vcpu = vcpu(RiscvConfig { sstc: false, ..RiscvConfig::new() });
+    model::put(snum::TIME, 10);
+    vcpu.timer_call(true, 100);
+    assert_eq!((ARMED.get(), vcpu.context.armed), (100, 100));
+    model::put(snum::TIME, 200);
+    trapped(&mut vcpu, trap(CAUSE_INTERRUPT | irq::SOFTWARE as u64)).unwrap();
+    let _ = vcpu.enter();
+    assert_eq!(model::get(num::HVIP), guest_level(irq::TIMER));
+    vcpu.unbind().unwrap();
 }
 
 #[test]

@@ -99,6 +99,9 @@ pub(crate) unsafe fn init(base: u64, size: u64, taken: &[(u64, u64)]) -> bool {
 }
 
 fn take(count: usize, align: usize) -> Option<HostPhysAddr> {
+    if count == 0 {
+        return None;
+    }
     let at = FRAMES.lock().as_mut()?.take(count, align)?;
     // SAFETY: frames nobody has, identity-mapped.
     unsafe { crate::riscv64::zero_pages(at as *mut u8, count * PAGE as usize) };
