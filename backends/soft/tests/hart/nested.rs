@@ -36,7 +36,7 @@ fn refused(name: &str, addr: u64) -> Ended {
 /// The entry of stage 2 for `gpa`, as its table has it.
 #[allow(unsafe_code)] // reaches into a table
 pub fn stage2_entry(machine: &Machine, gpa: u64) -> &AtomicU64 {
-    let mode = machine.stage2.mode();
+    let mode = machine.stage2.format();
     let mut table = machine.stage2.root().as_u64();
     for level in (0..mode.levels).rev() {
         let at = table + 8 * mode.index(gpa, level) as u64;

@@ -112,7 +112,7 @@ impl Machine {
 
     /// Another vCPU of the machine, on no CPU yet. It must be dropped before the machine.
     pub fn another(&self, id: usize, clock: Clock, entry: u64) -> VCpu {
-        let config = SoftConfig { clock, stage2: self.stage2.mode() };
+        let config = SoftConfig { clock, stage2: self.stage2.format() };
         let vcpu = AxVCpu::new(1, id, 0, None, config).unwrap();
         // SAFETY: the tests drop what this gives them before the machine.
         unsafe { vcpu.setup(GuestPhysAddr::new(entry), self.stage2.root(), ()).unwrap() };
