@@ -3,5 +3,7 @@
 
 extern crate alloc;
 
+pub mod esr;
 pub mod gic;
 pub mod stage2;
+pub mod sysreg;
