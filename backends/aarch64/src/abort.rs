@@ -75,7 +75,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let write = cause & abort::WRITE != 0 && abort::status(cause) & !3 == abort::PERMISSION;
         let access = if write { AccessKind::Write } else { AccessKind::Read };
         let mut fault = external(class, va, kind);
-        fault.syndrome += abort::EXTERNAL_ON_WALK - abort::EXTERNAL | cause & 3;
+        fault.syndrome += abort::EXTERNAL_ON_WALK - abort::EXTERNAL + (cause & 3);
         // Where in the table it was is not told, only the page.
         self.nested_fault(fault_page(), access, fault)
     }
@@ -117,7 +117,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         Some(u32::from_le(unsafe { at.read_volatile() }))
     }
 
-    fn device_access(
+    pub(crate) fn device_access(
         &mut self,
         access: Access,
         kind: AccessKind,

@@ -4,7 +4,7 @@ use axvcpu::{AccessKind, AccessWidth, AxVCpuExitReason as Exit, AxVCpuHal, Guest
 use axvcpu_arm::esr::{self, class};
 use axvcpu_arm::sysreg::*;
 
-use crate::hcr::timer;
+use crate::control::timer;
 use crate::raise::Exception;
 use crate::switch::{INTERRUPT, SERROR};
 use crate::vcpu::ArmVCpu;

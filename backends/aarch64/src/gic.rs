@@ -10,7 +10,7 @@ use axvcpu::AxVCpuHal;
 use axvcpu_arm::gic::{Forwarding, PHYSICAL_TIMER, VIRTUAL_TIMER};
 use axvcpu_arm::sysreg::*;
 
-use crate::hcr::{ich_hcr, lr, timer, vmcr};
+use crate::control::{ich_hcr, lr, timer, vmcr};
 use crate::image::todo;
 use crate::vcpu::ArmVCpu;
 use crate::{el1, sys};
@@ -446,17 +446,19 @@ fn write_lr(index: usize, value: u64) {
 
 fn read_priorities(count: u32) -> [[u64; 4]; 2] {
     let mut all = [[0; 4]; 2];
-    for index in 0..count.min(4) as usize {
-        all[0][index] = by_index!(index, ICH_AP0R0_EL2, get(); 0 1 2 3);
-        all[1][index] = by_index!(index, ICH_AP1R0_EL2, get(); 0 1 2 3);
+    let [group0, group1] = &mut all;
+    for (index, (zero, one)) in group0.iter_mut().zip(group1).enumerate().take(count as usize) {
+        *zero = by_index!(index, ICH_AP0R0_EL2, get(); 0 1 2 3);
+        *one = by_index!(index, ICH_AP1R0_EL2, get(); 0 1 2 3);
     }
     all
 }
 
 fn write_priorities(count: u32, all: &[[u64; 4]; 2]) {
-    for index in 0..count.min(4) as usize {
-        by_index!(index, ICH_AP0R0_EL2, put(all[0][index]); 0 1 2 3);
-        by_index!(index, ICH_AP1R0_EL2, put(all[1][index]); 0 1 2 3);
+    let [group0, group1] = all;
+    for (index, (&zero, &one)) in group0.iter().zip(group1).enumerate().take(count as usize) {
+        by_index!(index, ICH_AP0R0_EL2, put(zero); 0 1 2 3);
+        by_index!(index, ICH_AP1R0_EL2, put(one); 0 1 2 3);
     }
 }
 

@@ -10,9 +10,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use axvcpu::{AxError, AxResult};
 use axvcpu_arm::sysreg::*;
 
+use crate::control::{cptr, timer};
 use crate::el1::{self, El1, Keys};
 use crate::gic::Interface;
-use crate::hcr::{cptr, timer};
 use crate::slot::Slot;
 use crate::vmid::{Space, VMIDS};
 use crate::{asm, sys};

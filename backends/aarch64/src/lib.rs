@@ -12,11 +12,12 @@ extern crate std;
 mod abort;
 mod asm;
 mod config;
+mod control;
 mod decode;
 mod el1;
 mod exit;
 mod gic;
-mod hcr;
+
 mod idregs;
 mod image;
 mod percpu;

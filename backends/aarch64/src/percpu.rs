@@ -8,7 +8,7 @@ use axvcpu::{AxArchPerCpu, AxError, AxMmHal, AxResult, AxVCpuHal, HostPhysAddr};
 use axvcpu_arm::stage2::Ipa;
 use axvcpu_arm::sysreg::*;
 
-use crate::hcr::{cnthctl, cptr, hcr, mdcr};
+use crate::control::{cnthctl, cptr, hcr, mdcr};
 use crate::slot::Slot;
 use crate::switch::HOST_VBAR;
 use crate::{asm, gic, sys};
@@ -212,7 +212,7 @@ impl<H: AxVCpuHal> ArmPerCpu<H> {
 
 /// `VTCR_EL2` for the empty table.
 pub(crate) fn empty_vtcr() -> u64 {
-    crate::hcr::VTCR | 0b01 << 6 | 25 // 39 bits, from level 1
+    crate::control::VTCR | 0b01 << 6 | 25 // 39 bits, from level 1
 }
 
 /// `HCR_EL2` for guests that use all that the CPU has.

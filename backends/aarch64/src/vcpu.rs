@@ -16,8 +16,8 @@ use axvcpu_hw::Owned;
 use axvcpu_stage2::Format;
 
 use crate::ArmConfig;
+use crate::control::{VTCR, VTCR_VS, hcr};
 use crate::gic::Interrupts;
-use crate::hcr::{VTCR, VTCR_VS, hcr};
 use crate::image::{Image, OnCpu, Shared, todo};
 use crate::percpu::{features, guest_hcr};
 use crate::raise::Exception;
@@ -226,11 +226,11 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
         let sve_bytes = if config.sve { features.sve_bytes } else { 0 };
         let shared = Image::shared(sve_bytes)?;
         let pa_range = match features.pa_bits {
-            ..36 => 0,
-            ..40 => 1,
-            ..42 => 2,
-            ..44 => 3,
-            ..48 => 4,
+            0..36 => 0,
+            36..40 => 1,
+            40..42 => 2,
+            42..44 => 3,
+            44..48 => 4,
             _ => 5,
         };
         let start = if config.stage2.levels() == 4 { 2 } else { 1 };

@@ -35,7 +35,7 @@ pub(crate) struct Tag(u64);
 impl Tag {
     /// The VMID.
     pub(crate) fn vmid(self) -> u64 {
-        self.0 & (1 << MAX_BITS) - 1
+        self.0 & (GENERATION - 1)
     }
 }
 
