@@ -3,5 +3,6 @@
 
 extern crate alloc;
 
+pub mod asm;
 pub mod gic;
 pub mod stage2;
