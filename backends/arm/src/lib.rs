@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod asm;
 pub mod esr;
 pub mod gic;
 pub mod stage2;
