@@ -22,7 +22,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let kind = if cause & abort::WRITE != 0 { AccessKind::Write } else { AccessKind::Read };
         if cause & abort::CACHE != 0 {
             // There is nothing to maintain where there is no memory.
-            self.context.pc = self.context.pc.wrapping_add(4);
+            self.advance();
             return None;
         }
         if cause & abort::WALK != 0 {
@@ -151,7 +151,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         if let Some((register, delta)) = write_back {
             self.add_to_base(register, delta);
         }
-        self.context.pc = pc.wrapping_add(4);
+        self.advance();
         Some(Left::MmioWrite { addr, width, data: data & width.mask() })
     }
 }

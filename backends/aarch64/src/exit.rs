@@ -108,7 +108,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     }
 
     fn wait(&mut self, cause: u64) -> Option<Left> {
-        self.context.pc = self.context.pc.wrapping_add(4);
+        self.advance();
         if cause & WFE != 0 {
             return Some(Left::Nothing);
         }

@@ -27,6 +27,10 @@ mod pstate {
     pub(super) const NZCV: u64 = 0xf << 28;
     /// Data-independent timing.
     pub(super) const DIT: u64 = 1 << 24;
+    /// Software step: the next instruction is executed before the step is taken.
+    pub(super) const SS: u64 = 1 << 21;
+    /// How the last branch went, as long as it was the last instruction.
+    pub(super) const BTYPE: u64 = 0b11 << 10;
     /// Privileged access never.
     pub(super) const PAN: u64 = 1 << 22;
     /// Speculative store bypass safe.
@@ -46,6 +50,13 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     /// Whether the guest is at EL0.
     pub(crate) fn in_user_mode(&self) -> bool {
         self.context.pstate & pstate::MODE == pstate::EL0
+    }
+
+    /// Goes on behind the instruction at the program counter, which has been carried out for the guest.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        self.context.pc = self.context.pc.wrapping_add(4);
+        self.context.pstate &= !(pstate::SS | pstate::BTYPE);
     }
 
     /// Makes the guest take an exception at its program counter. The vCPU is resident.

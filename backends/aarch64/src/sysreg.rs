@@ -53,7 +53,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
                 if read {
                     self.set_x(register, value);
                 }
-                self.context.pc = self.context.pc.wrapping_add(4);
+                self.advance();
                 None
             }
             Answer::Undefined => {
@@ -67,7 +67,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
                 if read {
                     self.open.dest = Dest::Integer { register, signed: false, wide: true };
                 } else {
-                    self.context.pc = pc.wrapping_add(4);
+                    self.advance();
                 }
                 if let Left::SendIpi { .. } = left {
                     self.open = Open::NOTHING; // no access that could fail

@@ -148,7 +148,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
                 return Ok(hypercall(&trap));
             }
             if trap.cause == SMC_0 {
-                self.context.pc = self.context.pc.wrapping_add(4); // unlike HVC, it has not been executed
+                self.advance(); // unlike HVC, it has not been executed
                 return Ok(hypercall(&trap));
             }
             if let Some(left) = self.trapped(trap.cause) {
@@ -378,7 +378,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
             self.context.x[0] = val;
             return;
         }
-        let Open { pc, dest, width, write_back, .. } = self.open;
+        let Open { dest, width, write_back, .. } = self.open;
         let value = val & width.mask();
         match dest {
             Dest::None => {}
@@ -397,7 +397,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
         if let Some((register, delta)) = write_back {
             self.add_to_base(register, delta);
         }
-        self.context.pc = pc.wrapping_add(4);
+        self.advance();
         self.open.fault = None;
     }
 
