@@ -36,6 +36,7 @@ mod stats;
 pub mod summary;
 #[cfg(test)]
 mod testing;
+mod updates;
 mod vm;
 
 pub use bus::{Bus, MmioDevice, NoDevice, RangeTaken};
