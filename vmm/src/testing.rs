@@ -18,11 +18,12 @@ use axvcpu::{
     Requests, VCpuId, VmId,
 };
 
-use crate::riscv::{BuildError, RiscvVm, RiscvVmConfig};
-use crate::{ConsoleSink, RamBacking, VmHost};
+use crate::riscv::{RiscvVm, RiscvVmConfig};
+use crate::{BuildError, ConsoleSink, RamBacking, VmHost};
 
 #[path = "../tests/platform/memory.rs"]
 mod memory;
+pub(crate) mod tree;
 
 pub(crate) use memory::Mm;
 
@@ -30,6 +31,8 @@ pub(crate) use memory::Mm;
 pub(crate) struct Heap {
     at: usize,
     size: usize,
+    /// What it was told was written.
+    pub(crate) written: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 impl Heap {
@@ -37,7 +40,7 @@ impl Heap {
         // SAFETY: the layout has a size.
         let at = unsafe { alloc_zeroed(Self::layout(size)) } as usize;
         assert_ne!(at, 0);
-        Self { at, size }
+        Self { at, size, written: Arc::default() }
     }
 
     fn layout(size: usize) -> Layout {
@@ -60,6 +63,10 @@ unsafe impl RamBacking for Heap {
 
     fn size(&self) -> u64 {
         self.size as u64
+    }
+
+    fn written(&self, offset: u64, len: u64) {
+        self.written.lock().unwrap().push((offset, len));
     }
 }
 

@@ -118,6 +118,11 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
         *self.outcome.lock()
     }
 
+    /// What all vCPUs did so far, together.
+    pub fn total_stats(&self) -> CpuStats {
+        self.stats().into_iter().sum()
+    }
+
     /// What each vCPU did so far.
     pub fn stats(&self) -> Vec<CpuStats> {
         self.cpus.iter().map(|cpu| cpu.counters.snapshot()).collect()

@@ -2,12 +2,15 @@
 
 use alloc::string::ToString;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use axvcpu::{AccessKind, AccessWidth, AxVCpuExitReason as Exit, Fence, VCpuState};
+use axvcpu::{
+    AccessKind, AccessWidth, AxError, AxVCpuExitReason as Exit, Fence, GuestPhysAddr, VCpuState,
+};
 use sbi_spec::{hsm, rfnc, spi, srst};
 
 use super::*;
