@@ -22,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod arm;
 mod bus;
 mod cpus;
 pub mod devices;

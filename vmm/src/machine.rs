@@ -152,7 +152,7 @@ pub(crate) fn place_files(
     ram: RamRange,
     kernel: Loaded,
     initrd: Option<&[u8]>,
-    tree: impl Fn(Option<RamRange>) -> Result<Vec<u8>, vm_fdt::Error>,
+    tree: impl Fn(Option<RamRange>) -> Result<Vec<u8>, BuildError>,
 ) -> Result<u64, BuildError> {
     let initrd = initrd.filter(|file| !file.is_empty());
     let initrd_size = initrd.map(|file| file.len() as u64);

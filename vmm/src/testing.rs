@@ -136,13 +136,13 @@ pub(crate) struct Regs {
 /// A guest program: called once for each entry, answers with the exit.
 pub(crate) type Program = Box<dyn FnMut(&mut Regs) -> AxVCpuExitReason + Send>;
 
-/// A vCPU that runs a Rust function.
-pub(crate) struct Fake {
+/// A vCPU that runs a Rust function. The register with this number has results of calls: RISC-V's `a0`, or `x0`.
+pub(crate) struct Fake<const RESULT: usize = 10> {
     program: Program,
     regs: Regs,
 }
 
-impl AxArchVCpu for Fake {
+impl<const RESULT: usize> AxArchVCpu for Fake<RESULT> {
     type Hal = Hal;
     type CreateConfig = Program;
     type SetupConfig = ();
@@ -158,7 +158,8 @@ impl AxArchVCpu for Fake {
     }
 
     unsafe fn set_ept_root(&mut self, root: HostPhysAddr) -> AxResult {
-        if root.as_u64() % 16384 == 0 { Ok(()) } else { Err(AxError::InvalidInput) }
+        let align = if RESULT == 10 { 16384 } else { 4096 };
+        if root.as_u64() % align == 0 { Ok(()) } else { Err(AxError::InvalidInput) }
     }
 
     fn setup(&mut self, (): ()) -> AxResult {
@@ -194,7 +195,7 @@ impl AxArchVCpu for Fake {
     }
 
     fn set_return_value(&mut self, val: u64) {
-        self.regs.gpr[10] = val;
+        self.regs.gpr[RESULT] = val;
         self.regs.answers.push(val);
     }
 

@@ -86,7 +86,7 @@ impl<A: AxArchVCpu + Send> RiscvVm<A> {
         let dtb = place_files(&memory, ram, kernel, config.initrd, |initrd| {
             let RiscvVmConfig { isa, mmu_type, bootargs, seed, .. } = *config;
             let boot = Boot { ram, bootargs, initrd, seed };
-            fdt::build(&fdt::Machine { cpus, isa, mmu_type, timebase, boot })
+            Ok(fdt::build(&fdt::Machine { cpus, isa, mmu_type, timebase, boot })?)
         })?;
         let memory = Arc::new(memory);
         let cpus = Arc::new(plan.make(&memory, kernel.entry, create, set_up)?);
