@@ -18,6 +18,7 @@ use axvcpu::{
     Requests, VCpuId, VmId,
 };
 
+use crate::arm::{ArmVm, ArmVmConfig};
 use crate::riscv::{RiscvVm, RiscvVmConfig};
 use crate::{BuildError, ConsoleSink, RamBacking, VmHost};
 
@@ -222,6 +223,9 @@ impl<const RESULT: usize> AxArchVCpu for Fake<RESULT> {
     }
 }
 
+/// An AArch64 vCPU that runs a Rust function.
+pub(crate) type ArmFake = Fake<0>;
+
 /// A hypercall exit.
 pub(crate) fn ecall(nr: usize, function: usize, args: [u64; 3]) -> AxVCpuExitReason {
     let [a, b, c] = args;
@@ -310,4 +314,34 @@ pub(crate) fn build(
         |_| programs.next().expect("a program for each hart"),
         |_| (),
     )
+}
+
+/// An AArch64 machine to the given plan.
+pub(crate) fn build_arm(
+    config: &ArmVmConfig<'_>,
+    ram: usize,
+    programs: Vec<Program>,
+    console: Arc<Console>,
+) -> Result<ArmVm<ArmFake>, BuildError> {
+    let mut programs = programs.into_iter();
+    ArmVm::new(
+        config,
+        Box::new(Heap::new(ram)),
+        console,
+        |_, _| programs.next().expect("a program for each CPU"),
+        |_| (),
+    )
+}
+
+/// An AArch64 machine with 8 MiB of memory and a tiny kernel whose CPUs run `programs`.
+pub(crate) fn arm_machine(programs: Vec<Program>) -> (ArmVm<ArmFake>, Arc<Console>) {
+    let config = ArmVmConfig { cpus: programs.len(), kernel: b"kernel", ..Default::default() };
+    let console = Arc::new(Console::default());
+    (build_arm(&config, 8 << 20, programs, console.clone()).unwrap(), console)
+}
+
+/// A call of the SMC calling convention.
+pub(crate) fn hvc(function: u32, args: [u64; 3]) -> AxVCpuExitReason {
+    let [a, b, c] = args;
+    AxVCpuExitReason::Hypercall { nr: function.into(), function: 0, args: [a, b, c, 0, 0, 0] }
 }

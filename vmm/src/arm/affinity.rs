@@ -6,7 +6,7 @@
 /// The affinity of a CPU.
 pub(super) const fn of(cpu: usize) -> u64 {
     let cpu = cpu as u64;
-    cpu % 16 | (cpu / 16) << 8
+    (cpu % 16) | ((cpu / 16) << 8)
 }
 
 /// The CPU that has an affinity, if one can.
