@@ -83,9 +83,11 @@ impl<A: AxArchVCpu + Send> CpuInterfaces for Cpus<A> {
     fn refresh(&self, cpu: usize) {
         let Some(cpu) = self.get(cpu as u64) else { return };
         let vcpu = cpu.vcpu();
-        if vcpu.state() != VCpuState::Running {
-            vcpu.request_fence(Fence::empty());
+        if vcpu.state() == VCpuState::Running {
+            // A request as well: if it is not running any more, this costs its next entry.
+            return vcpu.kick();
         }
+        vcpu.request_fence(Fence::empty());
         if matches!(vcpu.state(), VCpuState::Running | VCpuState::Blocked) {
             vcpu.kick();
         }
