@@ -1,8 +1,8 @@
 //! A small virtual machine monitor on top of AxVCpu.
 //!
 //! A machine consists of vCPUs, [memory](GuestMemory), a [bus](Bus) with devices, and the
-//! [firmware](Firmware) that the guest calls. [`riscv`] puts one together for RISC-V. The host supplies
-//! memory ([`RamBacking`]), a place for console output ([`ConsoleSink`]), a clock and a way to wait
+//! [firmware](Firmware) that the guest calls. [`riscv`] puts one together for RISC-V, [`arm`] for AArch64. The host
+//! supplies memory ([`RamBacking`]), a place for console output ([`ConsoleSink`]), a clock and a way to wait
 //! ([`VmHost`]); threads are its own business: [`Vm::run_vcpu`] runs one vCPU on the calling thread or
 //! physical CPU, [`Vm::run_vcpus`] several that share it, [`Vm::run_in_turn`] all of them.
 //!
