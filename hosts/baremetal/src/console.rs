@@ -8,8 +8,7 @@ use axvcpu::AxVCpuHal;
 use axvcpu_vmm::ConsoleSink;
 use spin::Mutex;
 
-use crate::riscv64::flush_at;
-use crate::{Hal, time, uart};
+use crate::{Hal, time, timer, uart};
 
 /// Prints to the console.
 #[macro_export]
@@ -135,7 +134,7 @@ impl ConsoleSink for Console {
         if bytes.contains(&b'\n') {
             output.send();
         } else {
-            flush_at(time::now_ticks() + time::timebase() / 50);
+            timer::set_flush(time::now_ticks() + time::timebase() / 50);
         }
     }
 
