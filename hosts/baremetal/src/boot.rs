@@ -32,7 +32,7 @@ pub(crate) fn start_others(all: impl Iterator<Item = usize>) {
 }
 
 /// The way of all CPUs but the first, which has left it this number.
-#[cfg_attr(not(target_os = "none"), expect(dead_code))]
+#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 pub(crate) fn secondary(id: usize) -> ! {
     arch::init_cpu();
     machine::enable_virtualization(id);

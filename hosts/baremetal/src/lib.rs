@@ -15,7 +15,8 @@
 extern crate alloc;
 
 #[cfg(any(target_arch = "aarch64", not(target_os = "none")))]
-#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))] // compiled for its unit tests
+#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, unused_imports))]
+// compiled for its unit tests
 mod aarch64;
 mod boot;
 mod console;

@@ -61,15 +61,9 @@ pub(crate) fn dispatch() {
                 gic::drop_priority(intid);
             }
             _ => {
-                gic::drop_priority(intid);
-                if intid == gic::KICK {
-                    // Those that come from here on are others. That it came is all it says.
-                    gic::deactivate(intid);
-                }
                 deal_with(intid, cpu);
-                if intid != gic::KICK {
-                    gic::deactivate(intid);
-                }
+                gic::drop_priority(intid);
+                gic::deactivate(intid);
             }
         }
         match gic::acknowledge() {
@@ -81,11 +75,8 @@ pub(crate) fn dispatch() {
 
 fn deal_with(intid: u32, cpu: &Cpu) {
     match intid {
-        gic::KICK => {
-            if cpu.id.load(Ordering::Relaxed) == 0 {
-                console::pass_on_input(); // there may be room for it now
-            }
-        }
+        // That it came is all it says; on CPU 0 there may be room for input now.
+        gic::KICK if cpu.id.load(Ordering::Relaxed) == 0 => console::pass_on_input(),
         HYPERVISOR_TIMER => timer::fired(),
         intid if intid == INPUT.load(Ordering::Relaxed) => {
             uart::receive();

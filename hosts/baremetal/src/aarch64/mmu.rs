@@ -247,8 +247,8 @@ mod tests {
         tables.map(0, GIGABYTE, device);
         tables.map(4 * MEGABYTES, 6 * MEGABYTES, memory);
         tables.map(8 * MEGABYTES, 8 * MEGABYTES + 1, memory);
-        for (at, block) in [(2, device), (4, memory), (6, device), (8, memory), (10, device)] {
-            let at = at << 20;
+        for (at, block) in [(3, device), (4, memory), (6, device), (8, memory), (10, device)] {
+            let at = at * MEGABYTES;
             assert_eq!(find(&tables, at), (at | block, MEGABYTES));
         }
         assert_eq!(tables.used.load(Ordering::Relaxed), 1);

@@ -10,9 +10,10 @@ mod psci;
 mod sysreg;
 mod timer;
 
+use axvcpu::AxVCpuHal;
 use fdt::Fdt;
 
-use crate::{console, mark, println, status};
+use crate::{Hal, console, mark, println, status};
 use sysreg::{barrier, read};
 
 pub(crate) use boot::start_cpu;
@@ -72,11 +73,12 @@ pub(crate) fn write_console(_bytes: &[u8]) {}
 
 /// Tells the status that this machine cannot end with, behind the mark.
 fn tell_status(mark: &str, status: u8) {
-    console::last_words(format_args!("\u{1e}{mark}={status}\r\n"));
+    console::raw(format_args!("\u{1e}{mark}={status}\r\n"));
 }
 
 /// Ends the machine at once. Comes back if it cannot.
 pub(crate) fn power_off(status: u8) {
+    console::close(Hal::cpu_id()); // if it is not already
     tell_status(mark::get(), status);
     psci::power_off();
 }

@@ -14,7 +14,7 @@ macro_rules! read {
             value
         }
         #[cfg(not(target_arch = "aarch64"))]
-        0_u64
+        crate::aarch64::sysreg::no_value()
     }};
 }
 
@@ -42,6 +42,12 @@ macro_rules! barrier {
 }
 
 pub(super) use {barrier, read, write};
+
+/// What `read!` answers where there is nothing to read.
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) fn no_value() -> u64 {
+    0
+}
 
 /// Where `write!` is an unsafe operation as well, but there is nothing to write to.
 ///

@@ -19,30 +19,42 @@ const NONE: u8 = 0;
 const NS16550: u8 = 1;
 const PL011: u8 = 2;
 
-/// What each kind is called.
-const NAMES: [(&[&str], u8); 2] = [(&["ns16550a", "ns16550"], NS16550), (&["arm,pl011"], PL011)];
+/// Which kind a node is.
+fn kind(node: &FdtNode<'_, '_>) -> u8 {
+    let names = node.compatible().into_iter().flat_map(|names| names.all());
+    let kinds = names.map(|name| match name {
+        "ns16550a" | "ns16550" => NS16550,
+        "arm,pl011" => PL011,
+        _ => NONE,
+    });
+    kinds.max().unwrap_or(NONE)
+}
 
-/// The port's node.
+/// The port's node: the one that the device tree says output goes to, else any.
 pub(crate) fn node<'b, 'a>(tree: &'b Fdt<'a>) -> Option<FdtNode<'b, 'a>> {
-    NAMES.iter().find_map(|(names, _)| tree.find_compatible(names))
+    let chosen = tree.find_node("/chosen").and_then(|chosen| chosen.property("stdout-path"));
+    let path = chosen.and_then(|path| path.as_str()).and_then(|path| path.split(':').next());
+    path.and_then(|path| tree.find_node(path))
+        .into_iter()
+        .chain(tree.all_nodes())
+        .find(|node| kind(node) != NONE)
 }
 
 /// Uses the port that the device tree tells of.
 pub(crate) fn find(tree: &Fdt<'_>) {
-    for (names, kind) in NAMES {
-        let Some(port) = tree.find_compatible(names) else { continue };
-        let Some(base) = machine::base(&port) else { continue };
-        // SAFETY: the device tree's word.
-        unsafe {
-            if kind == NS16550 {
-                let shift = port.property("reg-shift").and_then(|shift| shift.as_usize());
-                ns16550::init(base, shift.unwrap_or(0));
-            } else {
-                pl011::init(base);
-            }
+    let Some(port) = node(tree) else { return };
+    let Some(base) = machine::base(&port) else { return };
+    let kind = kind(&port);
+    // SAFETY: the device tree's word.
+    unsafe {
+        if kind == NS16550 {
+            let shift = port.property("reg-shift").and_then(|shift| shift.as_usize());
+            ns16550::init(base, shift.unwrap_or(0));
+        } else {
+            pl011::init(base);
         }
-        return KIND.store(kind, Ordering::Relaxed);
     }
+    KIND.store(kind, Ordering::Relaxed);
 }
 
 /// Sends bytes, waiting for room. Without a port they go to the firmware's console.
