@@ -1,7 +1,8 @@
 //! What every AxVCpu backend must do, as tests.
 //!
-//! A backend's author implements [`Subject`] for it, calls [`riscv::run`] and reads the [`Report`]: one line for
-//! each case of the contract, and `N passed, N failed` at the end. The backend is done when nothing failed.
+//! A backend's author implements [`Subject`] for it and what its architecture's suite asks besides, calls
+//! [`riscv::run`] or [`arm::run`] and reads the [`Report`]: one line for each case of the contract, and
+//! `N passed, N failed` at the end. The backend is done when nothing failed.
 //!
 //! The cases run guests of their own making on real vCPUs: the life cycle and its refusals, every exit with
 //! every width and register, answers, interrupts, kicks and wake-ups, faults in both stages of translation,
@@ -10,9 +11,9 @@
 //! metal.
 //!
 //! ```
-//! use axvcpu_conformance::{Subject, riscv};
+//! use axvcpu_conformance::riscv;
 //!
-//! fn check(backend: &impl Subject) {
+//! fn check(backend: &impl riscv::Subject) {
 //!     let report = riscv::run(backend);
 //!     assert!(report.is_passed(), "{report}");
 //! }
@@ -26,11 +27,16 @@
 
 extern crate alloc;
 
+pub mod arm;
+mod bench;
+mod life;
 mod memory;
 mod percpu;
 mod report;
+mod requests;
 pub mod riscv;
 mod subject;
+mod turns;
 
 pub use percpu::run_per_cpu;
 pub use report::{Case, Failure, Outcome, Report};

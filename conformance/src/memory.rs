@@ -5,12 +5,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use axvcpu::{AxError, AxMmHal, AxResult, GuestPhysAddr, HostPhysAddr};
-use axvcpu_riscv::paging::{Mode, PAGE_SIZE};
-use axvcpu_riscv::stage2::{Perms, Stage2};
+use axvcpu_stage2::{Format, PAGE_SIZE, Perms, Stage2};
 
 /// A guest's address space. It outlives the vCPUs that were given its root.
-pub(crate) struct Space<M: AxMmHal> {
-    stage2: Stage2<M>,
+pub(crate) struct Space<M: AxMmHal, F: Format> {
+    stage2: Stage2<M, F>,
     frames: Vec<Frame<M>>,
 }
 
@@ -29,9 +28,9 @@ impl<M: AxMmHal> Drop for Frame<M> {
     }
 }
 
-impl<M: AxMmHal> Space<M> {
-    pub(crate) fn new(mode: Mode) -> AxResult<Self> {
-        Ok(Self { stage2: Stage2::new(mode)?, frames: Vec::new() })
+impl<M: AxMmHal, F: Format> Space<M, F> {
+    pub(crate) fn new(format: F) -> AxResult<Self> {
+        Ok(Self { stage2: Stage2::new(format)?, frames: Vec::new() })
     }
 
     pub(crate) fn root(&self) -> HostPhysAddr {

@@ -1,9 +1,9 @@
 //! What the suite needs from a backend's author.
 
 use axvcpu::{AxArchVCpu, AxResult};
-use axvcpu_riscv::paging::{Mode, SV39X4};
 
-/// A backend under test, and the platform it runs on.
+/// A backend under test, and the platform it runs on: what the suites for all architectures ask. Each has questions
+/// of its own, see [`riscv::Subject`](crate::riscv::Subject) and [`arm::Subject`](crate::arm::Subject).
 ///
 /// Guest memory is made of frames from the backend's own [`AxVCpuHal`](axvcpu::AxVCpuHal); the suite writes the
 /// guests and the stage-2 tables into them. Virtualization is on (see [`AxPerCpu`](axvcpu::AxPerCpu)) on every
@@ -30,28 +30,6 @@ pub trait Subject {
     fn look_again(looks: u64) -> bool {
         core::hint::spin_loop();
         looks < 100_000_000
-    }
-
-    /// The format of the stage-2 tables the backend is given.
-    fn stage2_mode(&self) -> Mode {
-        SV39X4
-    }
-
-    /// The frequency of the guest's `time` counter in hertz.
-    fn time_base(&self) -> u64 {
-        10_000_000
-    }
-
-    /// Whether guests have a timer register of their own, `stimecmp` (Sstc). If not, it is as illegal as any register
-    /// there is not, and they set their timer with the SBI's call.
-    fn has_stimecmp(&self) -> bool {
-        true
-    }
-
-    /// Whether the hart takes the most important of several interrupts first, as the privileged architecture has it
-    /// ("Supervisor Interrupt Registers"), whatever their numbers. QEMU's harts do not without Ssaia.
-    fn orders_interrupts(&self) -> bool {
-        true
     }
 
     /// How many vCPUs it takes, made and run on one physical CPU one after the other, to use up whatever the CPU

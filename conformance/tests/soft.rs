@@ -78,6 +78,8 @@ enum Soft {
     InstructionClock(Arc<VirtualClock>),
 }
 
+impl riscv::Subject for Soft {}
+
 impl Subject for Soft {
     type Arch = SoftVCpu<Threads>;
 

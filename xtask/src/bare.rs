@@ -13,12 +13,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
 use crate::assets::{store, toolchain};
 use crate::progress::Step;
 use crate::{cargo, proc};
-
-/// The target of hypervisor images: no floating-point registers, which are the guest's.
-pub(crate) const HYPERVISOR: &str = "riscv64imac-unknown-none-elf";
 
 /// The package with the images, and the profile they are built with.
 const PACKAGE: &str = "axvcpu-baremetal";
@@ -100,17 +98,17 @@ impl Target {
     }
 }
 
-/// Builds the hypervisor image called `name` and returns the file.
-pub(crate) fn image(name: &str) -> Result<PathBuf> {
-    let target = Target::new(HYPERVISOR)?;
-    let step = Step::new(format!("build the image `{name}`"));
+/// Builds the hypervisor image called `name` for `arch` and returns the file.
+pub(crate) fn image(name: &str, arch: Arch) -> Result<PathBuf> {
+    let target = Target::new(arch.target())?;
+    let step = Step::new(format!("build the image `{name}` for {arch}"));
     let mut command = target.cargo("build")?;
     let built =
         step.follow(command.args(["--profile", PROFILE, "--package", PACKAGE, "--bin", name]))?;
     if !built.status.success() {
-        bail!("the image `{name}` does not build:\n{}", proc::tail(&built.stderr, 40));
+        bail!("the image `{name}` for {arch} does not build:\n{}", proc::tail(&built.stderr, 40));
     }
-    let image = target.folder()?.join(HYPERVISOR).join(PROFILE).join(name);
+    let image = target.folder()?.join(arch.target()).join(PROFILE).join(name);
     if !image.is_file() {
         bail!("the build left no {}", image.display());
     }

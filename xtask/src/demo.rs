@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::arch::Arch;
 use crate::assets::{guest, initrd};
 use crate::{cargo, proc};
 
@@ -101,13 +102,13 @@ fn files(options: &Options) -> Result<(PathBuf, PathBuf)> {
     if let (Some(kernel), Some(initrd)) = (&options.kernel, &options.initrd) {
         return Ok((kernel.clone(), initrd.clone()));
     }
-    let guest = guest::fetch().context(
+    let guest = guest::fetch(Arch::Riscv64).context(
         "no Debian guest: pass files of your own with `--kernel K --initrd I`, \
          or make Debian's archive reachable",
     )?;
     let initrd = match &options.initrd {
         Some(initrd) => initrd.clone(),
-        None => initrd::build(&guest.busybox, "demo", None)?,
+        None => initrd::build(&guest.busybox, Arch::Riscv64, "demo", None)?,
     };
     Ok((options.kernel.clone().unwrap_or(guest.kernel), initrd))
 }

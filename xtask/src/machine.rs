@@ -1,5 +1,5 @@
-//! A riscv64 machine in QEMU that starts one of the hypervisor images, with
-//! files for a guest in its memory.
+//! A machine in QEMU that starts one of the hypervisor images, with files for a
+//! guest in its memory.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -9,16 +9,37 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::arch::Arch;
 use crate::proc;
 
-/// Where the machine's memory begins (QEMU, docs/system/riscv/virt.rst).
-const RAM: u64 = 0x8000_0000;
+/// What differs between the machines.
+struct Kind {
+    /// QEMU's arguments for it.
+    arguments: &'static [&'static str],
+    /// Where its memory begins.
+    ram: u64,
+    /// What QEMU needs at the top of the memory.
+    top: u64,
+}
+
+fn kind(arch: Arch) -> Kind {
+    match arch {
+        // QEMU, docs/system/riscv/virt.rst. The device tree is at the very top.
+        Arch::Riscv64 => {
+            Kind { arguments: &["-M", "virt", "-bios", "default"], ram: 0x8000_0000, top: 4 << 20 }
+        }
+        // docs/system/arm/virt.rst. Without firmware an image starts at EL2, with the device tree at the start of the
+        // memory, below the image. A network would want a file that not every QEMU comes with.
+        Arch::Aarch64 => Kind {
+            arguments: &["-M", "virt,virtualization=on,gic-version=3", "-nic", "none"],
+            ram: 0x4000_0000,
+            top: 0,
+        },
+    }
+}
 
 /// What lies in memory starts on a boundary of the largest page the firmware protects.
 const STEP: u64 = 2 << 20;
-
-/// At the very top of the memory QEMU puts the device tree.
-const TOP: u64 = 4 << 20;
 
 /// The next larger page.
 const GIGABYTE: u64 = 1 << 30;
@@ -28,12 +49,9 @@ const GIGABYTE: u64 = 1 << 30;
 /// and less than as much again.
 const OWN: u64 = 64 << 20;
 
-/// The processor the machine has if nobody says otherwise: everything that QEMU
-/// knows and the RISC-V profiles do not leave out, the hypervisor extension included.
-pub(crate) const CPU: &str = "rv64";
-
 /// What an image is started with.
 pub(crate) struct Machine<'a> {
+    pub(crate) arch: Arch,
     pub(crate) qemu: &'a Path,
     /// The processor model, with properties.
     pub(crate) cpu: &'a str,
@@ -66,13 +84,15 @@ impl Machine<'_> {
             files.extend(guest.initrd.map(|initrd| (initrd, "initrd")));
         }
         let sizes = files.iter().map(|(file, ..)| size(file)).collect::<Result<Vec<_>>>()?;
-        let place = place(image_end(self.image)?, &sizes, self.memory)?;
+        let kind = kind(self.arch);
+        let place = place(&kind, image_end(&kind, self.image)?, &sizes, self.memory)?;
 
         // The hypervisor is a program that the user waits for: it ends with it.
         let mut command = proc::dies_with_us(self.qemu);
-        command.args(["-M", "virt", "-cpu", self.cpu, "-display", "none", "-no-reboot"]);
+        command.args(kind.arguments);
+        command.args(["-cpu", self.cpu, "-display", "none", "-no-reboot"]);
         command.args(["-smp", &self.harts.to_string(), "-m", &format!("{}K", place.ram >> 10)]);
-        command.args(["-bios", "default", "-append", self.append, "-kernel"]).arg(self.image);
+        command.args(["-append", self.append, "-kernel"]).arg(self.image);
         for ((file, role), at) in files.iter().zip(place.files) {
             let mut loader = OsString::from(format!("guest-loader,addr={at:#x},{role}="));
             loader.push(escaped(file.as_os_str()));
@@ -103,7 +123,7 @@ struct Place {
 
 /// Puts files of these sizes behind the image, which ends at `image_end`, clear
 /// of it and of each other, and `memory` bytes for guests behind them.
-fn place(image_end: u64, sizes: &[u64], memory: u64) -> Result<Place> {
+fn place(kind: &Kind, image_end: u64, sizes: &[u64], memory: u64) -> Result<Place> {
     let too_much = || anyhow!("the machine would need more memory than there are addresses");
     let up = |address: u64| address.checked_next_multiple_of(STEP).ok_or_else(too_much);
     let mut free = up(image_end)?;
@@ -114,11 +134,11 @@ fn place(image_end: u64, sizes: &[u64], memory: u64) -> Result<Place> {
     }
     // So that the guest's memory can begin on a boundary of a large page.
     let aligned = if memory >= GIGABYTE { GIGABYTE } else { STEP };
-    let end = [memory, aligned, memory / 64, OWN, TOP]
+    let end = [memory, aligned, memory / 64, OWN, kind.top]
         .iter()
         .try_fold(free, |end, more| end.checked_add(*more))
         .ok_or_else(too_much)?;
-    Ok(Place { files, ram: up(end)? - RAM })
+    Ok(Place { files, ram: up(end)? - kind.ram })
 }
 
 fn size(file: &Path) -> Result<u64> {
@@ -127,9 +147,11 @@ fn size(file: &Path) -> Result<u64> {
 }
 
 /// The end of what the image occupies in memory.
-fn image_end(image: &Path) -> Result<u64> {
+fn image_end(kind: &Kind, image: &Path) -> Result<u64> {
     let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    elf_end(&bytes).with_context(|| format!("{} is no image for this machine", image.display()))
+    elf_end(&bytes)
+        .filter(|end| *end > kind.ram)
+        .with_context(|| format!("{} is no image for this machine", image.display()))
 }
 
 /// The highest address of a segment in a 64-bit little-endian ELF file (System V
@@ -155,7 +177,7 @@ fn elf_end(file: &[u8]) -> Option<u64> {
             end = end.max(Some(address.checked_add(size)?));
         }
     }
-    end.filter(|end| *end > RAM)
+    end
 }
 
 #[cfg(test)]
@@ -164,16 +186,23 @@ mod tests {
 
     #[test]
     fn nothing_overlaps() {
-        let (image, memory) = (0x8034_5678, 512 << 20);
-        let found = place(image, &[5 << 20, 1, 2 << 20], memory).unwrap();
-        assert_eq!(found.files, [0x8040_0000, 0x80a0_0000, 0x80c0_0000]);
-        assert!(RAM + found.ram >= 0x80e0_0000 + memory + OWN + TOP);
-        assert_eq!(found.ram % STEP, 0);
-        assert_eq!(place(0x8020_0000, &[], 0).unwrap().files, [0u64; 0]);
+        for arch in Arch::ALL {
+            let kind = kind(arch);
+            let (image, memory) = (kind.ram + 0x34_5678, 512 << 20);
+            let found = place(&kind, image, &[5 << 20, 1, 2 << 20], memory).unwrap();
+            assert_eq!(
+                found.files.iter().map(|file| file - kind.ram).collect::<Vec<_>>(),
+                [0x40_0000, 0xa0_0000, 0xc0_0000]
+            );
+            assert!(found.ram >= 0xe0_0000 + memory + OWN + kind.top);
+            assert_eq!(found.ram % STEP, 0);
+            assert_eq!(place(&kind, kind.ram, &[], 0).unwrap().files, [0u64; 0]);
+        }
     }
 
     #[test]
     fn what_no_machine_has_is_refused() {
+        let place = |end, sizes: &[u64], memory| place(&kind(Arch::Riscv64), end, sizes, memory);
         assert!(place(0x8020_0000, &[u64::MAX - 5], 0).is_err());
         assert!(place(0x8020_0000, &[], u64::MAX - 5).is_err());
         assert!(place(u64::MAX, &[], 0).is_err());

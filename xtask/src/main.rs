@@ -1,5 +1,6 @@
 //! `cargo xtask`: every developer command of this repository.
 
+mod arch;
 mod assets;
 mod bare;
 mod bench;

@@ -8,9 +8,9 @@ use axvcpu_riscv::csr::{cause, num};
 use axvcpu_riscv::stage2::Perms;
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::Bench;
 use super::guest::*;
-use crate::Subject;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 13] {

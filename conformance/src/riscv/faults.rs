@@ -9,9 +9,9 @@ use axvcpu_riscv::paging::{self, PAGE_SIZE, SV39, pte};
 use axvcpu_riscv::stage2::Perms;
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::{Bench, Exit};
 use super::guest::*;
-use crate::Subject;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 13] {

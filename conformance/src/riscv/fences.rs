@@ -10,11 +10,11 @@ use axvcpu_riscv::paging::{SV39, pte};
 use axvcpu_riscv::stage2::Perms;
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::{Bench, Exit};
 use super::guest::*;
-use super::requests::{two_cpus, wait_for};
-use crate::Subject;
 use crate::report::{Verdict, ensure_eq, fail};
+use crate::requests::{two_cpus, wait_for};
 
 /// A page whose mapping changes, and the memory it leads to in turn.
 const WINDOW: u64 = DATA + 0x10_0000;

@@ -4,9 +4,9 @@ use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::{cause, num, sstatus};
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::Bench;
 use super::guest::*;
-use crate::Subject;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 3] {

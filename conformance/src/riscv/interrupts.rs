@@ -5,9 +5,9 @@ use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::{CAUSE_INTERRUPT, irq, num, sstatus};
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::Bench;
 use super::guest::*;
-use crate::Subject;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 const SOFTWARE: u64 = 1 << irq::SOFTWARE;
@@ -101,7 +101,7 @@ fn before_binding<S: Subject>(subject: &S) -> Verdict {
     })?;
     let vcpu = axvcpu::AxVCpu::<S::Arch>::new(1, 0, 0, None, subject.create_config()?)?;
     vcpu.inject_interrupt(irq::TIMER)?;
-    bench.harts.push(super::bench::Hart { vcpu });
+    bench.harts.push(super::bench::Hart::new(vcpu));
     bench.setup(subject, 0)?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     vcpu.bind()?;

@@ -6,11 +6,12 @@ use axvcpu_riscv::paging::{PAGE_SIZE, SV39, pte};
 use axvcpu_riscv::stage2::Perms;
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::Bench;
 use super::guest::*;
 use super::{float, vector};
-use crate::Subject;
 use crate::report::{Verdict, ensure, ensure_eq};
+use crate::turns;
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 8] {
     [
@@ -189,18 +190,5 @@ fn crowd<S: Subject>(subject: &S) -> Verdict {
         bench.space.write(WINDOW, value)?;
         Ok(bench)
     };
-    let mut machines = [(boot(1)?, 1), (boot(2)?, 2)];
-    for count in 0..subject.crowd() {
-        let (bench, value) = &mut machines[count % 2];
-        bench.add_hart(subject, 1)?;
-        bench.harts[1].vcpu.bind()?;
-        ensure_eq!(bench.harts[1].report()?, *value, "what vCPU {count} found");
-        bench.harts.pop();
-        if count % 100 == 0 {
-            for (bench, value) in &machines {
-                ensure_eq!(bench.hart().report()?, *value, "found by one who stays, after {count}");
-            }
-        }
-    }
-    Ok(())
+    turns::crowd(subject, boot)
 }

@@ -1,13 +1,14 @@
 //! The life cycle, on a backend that means it.
 
-use axvcpu::{AxError, AxVCpu, GuestPhysAddr, VCpuState, current_ids};
+use axvcpu::{AxError, AxVCpu, GuestPhysAddr, VCpuState};
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::{cause, num, sstatus};
 
 use super::NamedCase;
-use super::bench::{Bench, Exit};
+use super::Subject;
+use super::bench::Bench;
 use super::guest::*;
-use crate::Subject;
+use crate::life;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
@@ -34,55 +35,8 @@ fn states<S: Subject>(subject: &S) -> Verdict {
     })?;
     let vcpu = AxVCpu::<S::Arch>::new(5, 6, 0, None, subject.create_config()?)?;
     ensure_eq!((vcpu.vm_id(), vcpu.vcpu_id()), (5, 6), "ids");
-    bench.harts.push(super::bench::Hart { vcpu });
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-
-    let bad = |found| AxError::BadState { found };
-    let refused = |found: VCpuState| -> Verdict {
-        let bad = bad(found);
-        ensure_eq!(vcpu.state(), found, "state");
-        if found != VCpuState::Created {
-            ensure_eq!(bench.setup(subject, 0), Err(bad), "setup while {found}");
-        }
-        if found != VCpuState::Free {
-            ensure_eq!(vcpu.bind(), Err(bad), "bind while {found}");
-        }
-        if found != VCpuState::Ready {
-            ensure_eq!(vcpu.run(), Err(bad), "run while {found}");
-            ensure_eq!(vcpu.unbind(), Err(bad), "unbind while {found}");
-            ensure_eq!(vcpu.block(), Err(bad), "block while {found}");
-        }
-        if found == VCpuState::Created {
-            ensure_eq!(vcpu.set_gpr(1, 1), Err(bad), "set_gpr while {found}");
-            ensure_eq!(vcpu.reset(), Err(bad), "reset while {found}");
-            ensure_eq!(vcpu.set_return_value(1), Err(bad), "an answer while {found}");
-        } else {
-            vcpu.set_gpr(1, 1)?;
-            ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer while {found}");
-        }
-        ensure_eq!(vcpu.state(), found, "state after refusals");
-        Ok(())
-    };
-
-    refused(VCpuState::Created)?;
-    ensure_eq!(vcpu.bound_cpu(), None, "bound");
-    bench.setup(subject, 0)?;
-    refused(VCpuState::Free)?;
-    vcpu.bind()?;
-    ensure!(vcpu.bound_cpu().is_some(), "bound, but on no CPU");
-    refused(VCpuState::Ready)?;
-    hart.mark(1)?;
-    ensure_eq!(vcpu.state(), VCpuState::Ready, "after an exit");
-    hart.halt()?;
-    refused(VCpuState::Blocked)?;
-    vcpu.wake();
-    ensure_eq!(vcpu.state(), VCpuState::Ready, "woken");
-    hart.mark(2)?;
-    hart.end()?;
-    vcpu.unbind()?;
-    ensure_eq!(vcpu.state(), VCpuState::Free, "unbound");
-    ensure_eq!(vcpu.bound_cpu(), None, "unbound");
-    Ok(())
+    bench.harts.push(super::bench::Hart::new(vcpu));
+    life::states(subject, &bench)
 }
 
 fn initial_state<S: Subject>(subject: &S) -> Verdict {
@@ -312,14 +266,5 @@ fn dropped<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn current<S: Subject>(subject: &S) -> Verdict {
-    type Hal<S> = <<S as Subject>::Arch as axvcpu::AxArchVCpu>::Hal;
-    let bench = Bench::boot(subject, |g| g.mark(1))?;
-    ensure_eq!(current_ids::<Hal<S>>(), None, "bound");
-    let exit = bench.hart().run()?;
-    ensure!(matches!(exit, Exit::Hypercall { .. }), "found {exit:?}");
-    ensure_eq!(current_ids::<Hal<S>>(), None, "after a run");
-    let inside = bench.vcpu().with_arch(|_| current_ids::<Hal<S>>())?;
-    let inside = inside.map(|ids| (ids.vm_id, ids.vcpu_id));
-    ensure_eq!(inside, Some((1, 0)), "inside of the backend");
-    Ok(())
+    life::current(&Bench::boot(subject, |g| g.mark(1))?)
 }

@@ -1,7 +1,5 @@
 //! One vCPU on two physical CPUs, one after the other.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
 use axvcpu::Fence;
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::num;
@@ -11,40 +9,16 @@ use super::NamedCase;
 use super::bench::Bench;
 use super::float::float_registers;
 use super::guest::*;
-use super::requests::{two_cpus, wait_for};
-use crate::Subject;
-use crate::report::{Verdict, ensure, ensure_eq, fail};
+
+use super::Subject;
+use crate::report::{Verdict, ensure, ensure_eq};
+use crate::turns::take_turns;
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 2] {
     [
         ("migration: registers of every kind go along", registers),
         ("migration: a page taken away while the vCPU was elsewhere", pages),
     ]
-}
-
-/// Calls `step` for each turn, on two CPUs alternately.
-fn take_turns<S: Subject>(
-    subject: &S,
-    turns: usize,
-    step: impl Fn(usize) -> Verdict + Sync,
-) -> Verdict {
-    const GIVEN_UP: usize = usize::MAX;
-    let next = AtomicUsize::new(0);
-    let player = |own: usize| {
-        for turn in (own..turns).step_by(2) {
-            wait_for::<S>("the other CPU", || match next.load(Ordering::SeqCst) {
-                GIVEN_UP => fail!("the other CPU gave up"),
-                now => Ok(now == turn),
-            })?;
-            if let Err(stop) = step(turn) {
-                next.store(GIVEN_UP, Ordering::SeqCst);
-                return Err(stop);
-            }
-            next.store(turn + 1, Ordering::SeqCst);
-        }
-        Ok(())
-    };
-    two_cpus(subject, || player(0), || player(1))
 }
 
 fn registers<S: Subject>(subject: &S) -> Verdict {

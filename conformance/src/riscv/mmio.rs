@@ -5,10 +5,10 @@ use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::num;
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::Bench;
 use super::float;
 use super::guest::*;
-use crate::Subject;
 use crate::report::{Verdict, ensure_eq};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 15] {

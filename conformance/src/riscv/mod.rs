@@ -23,8 +23,34 @@ mod requests;
 mod timers;
 mod vector;
 
-use crate::Subject;
+use axvcpu_riscv::paging::{Mode, SV39X4};
+
 use crate::report::{Report, Verdict};
+
+/// What the suite for RISC-V needs besides from a backend's author.
+pub trait Subject: crate::Subject {
+    /// The format of the stage-2 tables the backend is given.
+    fn stage2_mode(&self) -> Mode {
+        SV39X4
+    }
+
+    /// The frequency of the guest's `time` counter in hertz.
+    fn time_base(&self) -> u64 {
+        10_000_000
+    }
+
+    /// Whether guests have a timer register of their own, `stimecmp` (Sstc). If not, it is as illegal as any register
+    /// there is not, and they set their timer with the SBI's call.
+    fn has_stimecmp(&self) -> bool {
+        true
+    }
+
+    /// Whether the hart takes the most important of several interrupts first, as the privileged architecture has it
+    /// ("Supervisor Interrupt Registers"), whatever their numbers. QEMU's harts do not without Ssaia.
+    fn orders_interrupts(&self) -> bool {
+        true
+    }
+}
 
 /// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
 pub fn run<S: Subject>(subject: &S) -> Report {

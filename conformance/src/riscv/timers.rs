@@ -4,9 +4,9 @@ use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::{CAUSE_INTERRUPT, cause, irq, num};
 
 use super::NamedCase;
+use super::Subject;
 use super::bench::{Bench, Hart};
 use super::guest::*;
-use crate::Subject;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 
 const TIMER: u64 = CAUSE_INTERRUPT | irq::TIMER as u64;

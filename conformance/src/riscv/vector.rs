@@ -3,9 +3,9 @@
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::{cause, num};
 
+use super::Subject;
 use super::bench::Bench;
 use super::guest::*;
-use crate::Subject;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 /// `sstatus.VS`: 0 off, 1 initial, 2 clean, 3 dirty.

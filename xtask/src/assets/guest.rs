@@ -1,4 +1,4 @@
-//! The guest: Debian's own riscv64 kernel and a static busybox.
+//! The guest: Debian's own kernel for each architecture, and a static busybox.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,20 +7,41 @@ use anyhow::{Context, Result, bail};
 
 use super::apt::{self, Apt};
 use super::{make_whole, store};
+use crate::arch::Arch;
 use crate::progress::Step;
-
-/// The package that depends on the current kernel package.
-const KERNEL: &str = "linux-image-riscv64";
 
 /// One statically linked program with a shell and the usual tools.
 const BUSYBOX: &str = "busybox-static";
 
-/// Bytes 56..60 of a RISC-V Linux `Image` (Documentation/arch/riscv/boot-image-header.rst).
-const IMAGE_MAGIC: &[u8] = b"RSC\x05";
+/// The folder below the store.
+fn folder(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Riscv64 => "guest",
+        Arch::Aarch64 => "guest-arm64",
+    }
+}
+
+/// The package that depends on the current kernel package. The one for clouds has the drivers of virtual machines
+/// and little else.
+fn kernel_package(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Riscv64 => "linux-image-riscv64",
+        Arch::Aarch64 => "linux-image-cloud-arm64",
+    }
+}
+
+/// Bytes 56..60 of a Linux `Image` (Documentation/arch/riscv/boot-image-header.rst,
+/// Documentation/arch/arm64/booting.rst).
+fn image_magic(arch: Arch) -> &'static [u8] {
+    match arch {
+        Arch::Riscv64 => b"RSC\x05",
+        Arch::Aarch64 => b"ARM\x64",
+    }
+}
 
 /// The files a Debian guest is made of.
 pub(crate) struct Guest {
-    /// The kernel, a flat RISC-V `Image`.
+    /// The kernel, a flat `Image`.
     pub(crate) kernel: PathBuf,
     /// The busybox binary.
     pub(crate) busybox: PathBuf,
@@ -28,14 +49,15 @@ pub(crate) struct Guest {
     pub(crate) versions: String,
 }
 
-/// Fetches the guest's files unless they are already here.
+/// Fetches the files of a guest for `arch` unless they are already here.
 ///
 /// # Errors
 ///
 /// Fails when the Debian mirror cannot be used; the message says what to do.
-pub(crate) fn fetch() -> Result<Guest> {
-    let folder = store().join("guest");
-    make_whole(&folder, download).context("the Debian guest could not be fetched")?;
+pub(crate) fn fetch(arch: Arch) -> Result<Guest> {
+    let folder = store().join(folder(arch));
+    make_whole(&folder, |folder| download(folder, arch))
+        .context("the Debian guest could not be fetched")?;
     let versions = folder.join("versions");
     Ok(Guest {
         kernel: folder.join("Image"),
@@ -45,13 +67,14 @@ pub(crate) fn fetch() -> Result<Guest> {
     })
 }
 
-fn download(folder: &Path) -> Result<()> {
-    let apt = Apt::open(&store().join("apt"), "riscv64")?;
+fn download(folder: &Path, arch: Arch) -> Result<()> {
+    let apt = Apt::open(&store().join("apt"), arch.debian())?;
+    let kernel = kernel_package(arch);
     let image = apt
-        .depends(KERNEL)?
+        .depends(kernel)?
         .into_iter()
         .find(|name| name.starts_with("linux-image-"))
-        .with_context(|| format!("{KERNEL} names no kernel package"))?;
+        .with_context(|| format!("{kernel} names no kernel package"))?;
     let unpacked = folder.join("unpacked");
     let packages = apt.download(&[&image, BUSYBOX], false)?;
     let step = Step::new("unpack the guest");
@@ -71,9 +94,9 @@ fn download(folder: &Path) -> Result<()> {
             name.starts_with("vmlinux-") || name.starts_with("vmlinuz-")
         })
         .context("the kernel package has no kernel")?;
-    let header = fs::read(&kernel).context("cannot read the kernel")?;
-    if header.get(56..60) != Some(IMAGE_MAGIC) {
-        bail!("{} is not a flat RISC-V kernel image", kernel.display());
+    let bytes = fs::read(&kernel).context("cannot read the kernel")?;
+    if bytes.get(56..60) != Some(image_magic(arch)) {
+        bail!("{} is not a flat kernel image for {arch}", kernel.display());
     }
     let busybox = ["usr/bin/busybox", "bin/busybox"]
         .iter()

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{store, write_whole};
+use crate::arch::Arch;
 
 /// Printed before anything else by the start script.
 pub(crate) const BEGIN: &str = "AXVCPU-GUEST: begin";
@@ -137,11 +138,16 @@ fn known_file() -> Vec<u8> {
 
 /// Builds the initial file system around `busybox` and returns its path. With a
 /// `script`, `/init` runs it and prints its output between [`SCRIPT_BEGIN`] and
-/// [`SCRIPT_END`]; `name` keeps several such archives apart.
-pub(crate) fn build(busybox: &Path, name: &str, script: Option<&str>) -> Result<PathBuf> {
+/// [`SCRIPT_END`]; `name` keeps several such archives for `arch` apart.
+pub(crate) fn build(
+    busybox: &Path,
+    arch: Arch,
+    name: &str,
+    script: Option<&str>,
+) -> Result<PathBuf> {
     let program =
         fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
-    let file = store().join(format!("initrd-{name}.cpio"));
+    let file = store().join(format!("initrd-{arch}-{name}.cpio"));
     write_whole(&file, &archive(&program, script))?;
     Ok(file)
 }

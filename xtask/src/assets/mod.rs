@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Arch;
+
 /// The root folder of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     // cargo sets the variable for `cargo run`; the folder known at build time
@@ -32,16 +34,21 @@ pub(crate) fn store() -> PathBuf {
 
 /// `cargo xtask assets`: fetches everything and prints where it is.
 pub(crate) fn command() -> Result<ExitCode> {
-    let guest = guest::fetch()?;
-    let initrd = initrd::build(&guest.busybox, "demo", None)?;
-    let qemu = qemu::fetch()?;
-    println!("kernel    {}", guest.kernel.display());
-    println!("busybox   {}", guest.busybox.display());
-    println!("initrd    {}", initrd.display());
-    println!("machine   {} (QEMU {})", qemu.system.display(), qemu.version);
-    println!("user mode {}", qemu.user.display());
-    for line in guest.versions.lines() {
-        println!("from      {line}");
+    for arch in Arch::ALL {
+        let guest = guest::fetch(arch)?;
+        let initrd = initrd::build(&guest.busybox, arch, "demo", None)?;
+        let qemu = qemu::fetch(arch)?;
+        println!("{arch}");
+        println!("kernel    {}", guest.kernel.display());
+        println!("busybox   {}", guest.busybox.display());
+        println!("initrd    {}", initrd.display());
+        println!("machine   {} (QEMU {})", qemu.system.display(), qemu.version);
+        if let Some(user) = qemu.user {
+            println!("user mode {}", user.display());
+        }
+        for line in guest.versions.lines() {
+            println!("from      {line}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,11 @@
-//! QEMU: the machine guests are compared with, and the user-mode emulator that
+//! QEMU: the machines guests are compared with, and the user-mode emulator that
 //! single programs are compared with.
 //!
 //! An installed QEMU is used when it is new enough. Otherwise Debian's is
 //! unpacked into a folder of its own together with every library it needs, and
 //! started through the dynamic loader from that same folder: no root, nothing
-//! installed, and the same QEMU on every machine.
+//! installed, and the same QEMU on every machine. Each architecture's is fetched
+//! by itself, when it is needed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use super::apt::{self, Apt};
 use super::program::{Loader, script};
 use super::{host_arch, make_whole, store};
+use crate::arch::Arch;
 use crate::proc;
 use crate::progress::Step;
 
@@ -21,38 +23,80 @@ use crate::progress::Step;
 /// extension and Sstc on by default in its generic processor.
 const OLDEST: u32 = 8;
 
-/// The two emulators.
+/// What is fetched for an architecture, and what is in it.
+struct Kit {
+    /// The folder below the store.
+    folder: &'static str,
+    /// The emulator of whole machines, and the packages it comes in.
+    system: &'static str,
+    packages: &'static [&'static str],
+    /// The emulator of single Linux programs, where programs are compared.
+    user: Option<&'static str>,
+}
+
+fn kit(arch: Arch) -> Kit {
+    match arch {
+        Arch::Riscv64 => Kit {
+            folder: "qemu",
+            system: "qemu-system-riscv64",
+            packages: &["qemu-system-riscv", "opensbi"],
+            user: Some("qemu-riscv64"),
+        },
+        Arch::Aarch64 => Kit {
+            folder: "qemu-arm",
+            system: "qemu-system-aarch64",
+            packages: &["qemu-system-arm"],
+            user: None,
+        },
+    }
+}
+
+/// The emulators of one architecture.
 pub(crate) struct Qemu {
-    /// `qemu-system-riscv64`, a whole machine.
+    /// `qemu-system-…`, a whole machine.
     pub(crate) system: PathBuf,
-    /// `qemu-riscv64`, one Linux program.
-    pub(crate) user: PathBuf,
+    /// `qemu-riscv64`, one Linux program; nothing is compared with other architectures' programs.
+    pub(crate) user: Option<PathBuf>,
     /// The version, as the emulator tells it.
     pub(crate) version: String,
 }
 
-/// Finds QEMU, fetching it when the machine has none.
+/// Finds QEMU for `arch`, fetching it when the machine has none.
 ///
 /// # Errors
 ///
 /// Fails when there is none and none can be fetched; the message says what to do.
-pub(crate) fn fetch() -> Result<Qemu> {
-    if let Some(installed) = installed() {
+pub(crate) fn fetch(arch: Arch) -> Result<Qemu> {
+    let kit = kit(arch);
+    if let Some(installed) = installed(&kit) {
         return Ok(installed);
     }
-    let folder = store().join("qemu");
-    make_whole(&folder, download).context(
-        "QEMU could not be fetched; install `qemu-system-riscv64` and `qemu-riscv64` \
-         (version 8 or newer) by hand",
-    )?;
-    let (system, user) = (folder.join("qemu-system-riscv64"), folder.join("qemu-riscv64"));
+    let folder = store().join(kit.folder);
+    make_whole(&folder, |folder| download(folder, &kit)).with_context(|| {
+        let programs: Vec<_> = kit.programs().map(|name| format!("`{name}`")).collect();
+        format!(
+            "QEMU could not be fetched; install {} (version {OLDEST} or newer) by hand",
+            programs.join(" and ")
+        )
+    })?;
+    let system = folder.join(kit.system);
     let (version, _) = version(&system)?;
-    Ok(Qemu { system, user, version })
+    Ok(Qemu { system, user: kit.user.map(|name| folder.join(name)), version })
 }
 
-fn installed() -> Option<Qemu> {
-    let system = proc::find("qemu-system-riscv64")?;
-    let user = proc::find("qemu-riscv64").or_else(|| proc::find("qemu-riscv64-static"))?;
+impl Kit {
+    fn programs(&self) -> impl Iterator<Item = &'static str> {
+        [Some(self.system), self.user].into_iter().flatten()
+    }
+}
+
+fn installed(kit: &Kit) -> Option<Qemu> {
+    let system = proc::find(kit.system)?;
+    let user = match kit.user {
+        // All of them or none: they are of one version.
+        Some(name) => Some(proc::find(name).or_else(|| proc::find(format!("{name}-static")))?),
+        None => None,
+    };
     let (version, major) = version(&system).ok()?;
     (major >= OLDEST).then_some(Qemu { system, user, version })
 }
@@ -69,29 +113,34 @@ fn parse_version(text: &str) -> Option<(String, u32)> {
     Some((version.trim_end_matches(',').to_owned(), major))
 }
 
-fn download(folder: &Path) -> Result<()> {
+fn download(folder: &Path, kit: &Kit) -> Result<()> {
     let root = folder.join("root");
     let apt = Apt::open(&store().join("apt"), host_arch()?)?;
-    let system = apt.download(&["qemu-system-riscv", "opensbi"], true)?;
-    let user = apt.download(&["qemu-user"], false)?;
+    let system = apt.download(kit.packages, true)?;
+    let user = match kit.user {
+        Some(_) => apt.download(&["qemu-user"], false)?,
+        None => Vec::new(),
+    };
     let step = Step::new("unpack QEMU");
     for package in system {
         apt::unpack(&package, &root, None)?;
     }
     // Statically linked, and its package has forty others: only this one.
-    for package in user {
-        apt::unpack(&package, &root, Some("./usr/bin/qemu-riscv64"))?;
+    for (package, name) in user.iter().zip(kit.user) {
+        apt::unpack(package, &root, Some(&format!("./usr/bin/{name}")))?;
     }
     apt.remove_archives()?;
 
     Loader::find(&root)?.script(
         folder,
-        "qemu-system-riscv64",
+        kit.system,
         "export QEMU_MODULE_DIR=\"$lib/qemu\"\n",
         "-L \"$here/root/usr/share/qemu\"",
     )?;
-    script(&folder.join("qemu-riscv64"), "exec \"$here/root/usr/bin/qemu-riscv64\" \"$@\"\n")?;
-    for program in ["qemu-system-riscv64", "qemu-riscv64"] {
+    if let Some(name) = kit.user {
+        script(&folder.join(name), &format!("exec \"$here/root/usr/bin/{name}\" \"$@\"\n"))?;
+    }
+    for program in kit.programs() {
         version(&folder.join(program)).context("the unpacked QEMU does not start")?;
     }
     step.done("it starts");
@@ -112,5 +161,13 @@ mod tests {
         assert_eq!(parse("qemu-riscv64 version 7.2.0, x"), Some(("7.2.0".into(), 7)));
         assert_eq!(parse("qemu"), None);
         assert_eq!(parse("version x.y"), None);
+    }
+
+    #[test]
+    fn each_architecture_is_fetched_by_itself() {
+        let [riscv, arm] = Arch::ALL.map(kit);
+        assert_ne!(riscv.folder, arm.folder);
+        assert_eq!(riscv.programs().collect::<Vec<_>>(), ["qemu-system-riscv64", "qemu-riscv64"]);
+        assert_eq!(arm.programs().collect::<Vec<_>>(), ["qemu-system-aarch64"]);
     }
 }

@@ -11,14 +11,15 @@ use anyhow::{Context, Result, ensure};
 
 use super::Options;
 use super::count::{self, number};
+use crate::arch::Arch;
 use crate::assets::{guest, initrd, qemu, store};
-use crate::machine::{self, Guest, Machine};
+use crate::machine::{Guest, Machine};
 use crate::progress::Step;
 use crate::{bare, demo, proc};
 
 /// The machines to measure round trips on: the usual one, and one whose guests
 /// have no timer of their own.
-const CPUS: &[&str] = &[machine::CPU, "rv64,sstc=off"];
+const CPUS: &[&str] = &[Arch::Riscv64.cpu(), "rv64,sstc=off"];
 
 /// Harts for the round trips: one at work, one to interrupt it.
 const HARTS: u32 = 2;
@@ -41,10 +42,11 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// Measures, prints the tables, and says whether the targets are met.
 pub(super) fn measure(options: &Options) -> Result<ExitCode> {
-    let qemu = qemu::fetch()?;
-    let (bench, hypervisor) = (bare::image("bench")?, bare::image("hypervisor")?);
-    let guest = guest::fetch()?;
-    let initrd = initrd::build(&guest.busybox, "demo", None)?;
+    let qemu = qemu::fetch(Arch::Riscv64)?;
+    let (bench, hypervisor) =
+        (bare::image("bench", Arch::Riscv64)?, bare::image("hypervisor", Arch::Riscv64)?);
+    let guest = guest::fetch(Arch::Riscv64)?;
+    let initrd = initrd::build(&guest.busybox, Arch::Riscv64, "demo", None)?;
     let folder = store().join("work/bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
@@ -91,9 +93,17 @@ struct Trip {
 /// Runs the benchmark program on a machine with this processor.
 fn round_trips(qemu: &Path, bench: &Path, cpu: &'static str) -> Result<Vec<Trip>> {
     let step = Step::new(format!("round trips on {cpu}"));
-    let mut command =
-        Machine { qemu, cpu, harts: HARTS, image: bench, append: "", memory: MEMORY, guest: None }
-            .command()?;
+    let mut command = Machine {
+        arch: Arch::Riscv64,
+        qemu,
+        cpu,
+        harts: HARTS,
+        image: bench,
+        append: "",
+        memory: MEMORY,
+        guest: None,
+    }
+    .command()?;
     command.args(["-icount", count::METHOD, "-serial", "stdio", "-monitor", "none"]);
     let done = proc::run(&mut command, &[], Some(LIMIT))?;
     ensure!(
@@ -163,7 +173,7 @@ impl Boot {
         let step = Step::new(format!("boot Debian on both, {about}"));
         let console = folder.join("console");
         let mut alone = Command::new(qemu);
-        alone.args(["-M", "virt", "-cpu", machine::CPU, "-display", "none", "-no-reboot"]);
+        alone.args(["-M", "virt", "-cpu", Arch::Riscv64.cpu(), "-display", "none", "-no-reboot"]);
         alone.args(["-smp", "1", "-m", &format!("{}M", MEMORY >> 20)]);
         alone.args(["-append", files.append, "-kernel"]).arg(files.kernel);
         alone.arg("-initrd").args(files.initrd);
@@ -172,8 +182,9 @@ impl Boot {
 
         let append = format!("cpus=1 memory={MEMORY} summary=json mark={MARK}");
         let mut here = Machine {
+            arch: Arch::Riscv64,
             qemu,
-            cpu: machine::CPU,
+            cpu: Arch::Riscv64.cpu(),
             harts: 1,
             image: hypervisor,
             append: &append,

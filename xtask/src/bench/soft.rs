@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Options;
+use crate::arch::Arch;
 use crate::assets::qemu::Qemu;
 use crate::assets::{guest, initrd, qemu, store};
 use crate::proc::{self, Finished};
@@ -42,9 +43,9 @@ struct Measured {
 /// Measures, prints a table, and says whether the targets are met.
 pub(super) fn measure(options: &Options) -> Result<ExitCode> {
     ensure!(options.rounds > 0, "nothing is measured in 0 rounds");
-    let guest = guest::fetch()?;
-    let initrd = initrd::build(&guest.busybox, "demo", None)?;
-    let qemu = qemu::fetch()?;
+    let guest = guest::fetch(Arch::Riscv64)?;
+    let initrd = initrd::build(&guest.busybox, Arch::Riscv64, "demo", None)?;
+    let qemu = qemu::fetch(Arch::Riscv64)?;
     let cli = cargo::build_cli()?;
 
     let boot = boot(options.rounds, &cli, &qemu, &guest.kernel, &initrd)?;

@@ -15,10 +15,11 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use anyhow::{Context as _, Error, anyhow};
 
 pub(crate) use self::options::Options;
-use self::options::{Backend, Summary};
+use self::options::Summary;
 use self::output::Ended;
+use crate::arch::Arch;
 use crate::assets::{guest, initrd, qemu};
-use crate::machine::{self, Guest, Machine};
+use crate::machine::{Guest, Machine};
 use crate::{bare, cargo, proc, progress};
 
 /// The exit statuses that do not come from the guest's end.
@@ -32,9 +33,6 @@ mod status {
     /// Nobody reads the guest's output any more.
     pub(super) const CLOSED: u8 = 141;
 }
-
-/// The demonstration's command line.
-const APPEND: &str = "console=ttyS0";
 
 /// Why there is no guest that ended.
 enum Failure {
@@ -53,7 +51,7 @@ pub(crate) fn command(options: &Options) -> ExitCode {
     if options.quiet {
         progress::hide();
     }
-    let run = if options.backend == Backend::Riscv64 { bare_metal } else { hosted };
+    let run = if options.backend.is_bare_metal() { bare_metal } else { hosted };
     let (why, status) = match run(options) {
         Ok(status) => return status.into(),
         Err(Failure::Usage(why)) => (why, status::USAGE),
@@ -78,15 +76,16 @@ fn files(options: &Options) -> Result<Files, Failure> {
         let append = options.append.clone().unwrap_or_default();
         return Ok(Files { kernel: own(kernel, "kernel")?, initrd, append });
     }
-    let guest = guest::fetch().context(
+    let arch = options.backend.arch();
+    let guest = guest::fetch(arch).context(
         "no Debian guest: pass files of your own with `--kernel K --initrd I`, \
          or make Debian's archive reachable",
     )?;
     let initrd = match initrd {
         Some(initrd) => initrd,
-        None => initrd::build(&guest.busybox, "demo", None)?,
+        None => initrd::build(&guest.busybox, arch, "demo", None)?,
     };
-    let append = options.append.clone().unwrap_or_else(|| APPEND.into());
+    let append = options.append.clone().unwrap_or_else(|| arch.console().into());
     Ok(Files { kernel: guest.kernel, initrd: Some(initrd), append })
 }
 
@@ -114,7 +113,8 @@ fn check(file: &Path, role: &str, memory: u64) -> Result<(), Failure> {
 /// Runs the guest on this operating system.
 fn hosted(options: &Options) -> Result<u8, Failure> {
     if options.host_cpus.is_some() || options.qemu_cpu.is_some() {
-        let why = "--host-cpus and --qemu-cpu describe the machine of `--backend riscv64`";
+        let why =
+            "--host-cpus and --qemu-cpu describe the machine of `--backend riscv64` or `aarch64`";
         return Err(Failure::Usage(why.into()));
     }
     let files = files(options)?;
@@ -137,13 +137,15 @@ fn hosted(options: &Options) -> Result<u8, Failure> {
 /// Runs the guest in a hypervisor of its own on QEMU's machine.
 fn bare_metal(options: &Options) -> Result<u8, Failure> {
     let files = files(options)?;
-    let qemu = qemu::fetch()?;
-    let image = bare::image("hypervisor")?;
+    let arch = options.backend.arch();
+    let qemu = qemu::fetch(arch)?;
+    let image = bare::image("hypervisor", arch)?;
     let mark = format!("{:016x}", RandomState::new().build_hasher().finish());
     let summary = if options.quiet { Summary::None } else { options.summary };
     let mut command = Machine {
+        arch,
         qemu: &qemu.system,
-        cpu: options.qemu_cpu.as_deref().unwrap_or(machine::CPU),
+        cpu: options.qemu_cpu.as_deref().unwrap_or(arch.cpu()),
         harts: options.harts(),
         image: &image,
         append: &format!(
@@ -179,14 +181,14 @@ fn bare_metal(options: &Options) -> Result<u8, Failure> {
     }
     let status = child.wait().context("cannot wait for QEMU")?;
     match passed {
-        Ok(ended) => finish(&ended, status, terminal),
+        Ok(ended) => finish(arch, &ended, status, terminal),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(status::CLOSED),
         Err(error) => Err(Failure::Host(anyhow!(error).context("the guest's console"))),
     }
 }
 
 /// Shows the last words and finds the exit status.
-fn finish(ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failure> {
+fn finish(arch: Arch, ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failure> {
     if ended.within_a_line && stdout().is_terminal() {
         eprintln!();
     }
@@ -194,16 +196,26 @@ fn finish(ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failu
     for line in ended.greeting.lines().filter(|line| line.starts_with("axvcpu")) {
         eprintln!("{line}");
     }
-    match (&ended.words, status.code()) {
-        (Some(words), Some(_)) => {
-            // Nobody can be told if this fails.
-            let _ = stderr().write_all(words.as_bytes());
-            Ok(code(status))
-        }
-        (None, Some(0)) if terminal => Ok(status::LEFT),
-        // The hypervisor's own end, or one of QEMU, which has said why.
-        (None, Some(code @ 2..)) => Ok(u8::try_from(code).unwrap_or(status::HOST)),
-        _ => Err(Failure::Host(anyhow!("QEMU ended before the guest did ({status})"))),
+    if let Some(words) = &ended.words {
+        // Nobody can be told if this fails.
+        let _ = stderr().write_all(words.as_bytes());
+    }
+    exit_status(arch, ended, status, terminal)
+        .ok_or_else(|| Failure::Host(anyhow!("QEMU ended before the guest did ({status})")))
+}
+
+/// The exit status of a run: the guest's, the hypervisor's own, or one of QEMU, which has said why. `None` if it was
+/// cut short.
+fn exit_status(arch: Arch, ended: &Ended, status: ExitStatus, terminal: bool) -> Option<u8> {
+    // A machine that switches itself off with a status hands it on; where it cannot, the hypervisor has printed it.
+    let own = match arch {
+        Arch::Riscv64 => status.code().map(|_| code(status)),
+        Arch::Aarch64 => ended.status,
+    };
+    match (&ended.words, own) {
+        (Some(_), Some(own)) | (None, Some(own @ 2..)) => Some(own),
+        (None, _) if terminal && status.success() => Some(status::LEFT),
+        _ => None,
     }
 }
 
@@ -211,4 +223,45 @@ fn finish(ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failu
 fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(status::HOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that left this: whether there were last words, a status that was printed, and QEMU's own.
+    fn ended(arch: Arch, words: bool, printed: Option<u8>, qemu: i32) -> Option<u8> {
+        let words = words.then(String::new);
+        let ended = Ended { greeting: String::new(), words, status: printed, within_a_line: false };
+        exit_status(arch, &ended, ExitStatus::from_raw(qemu << 8), false)
+    }
+
+    #[test]
+    fn the_machine_s_status_is_that_of_the_run() {
+        let ended = |words, qemu| ended(Arch::Riscv64, words, None, qemu);
+        assert_eq!((ended(true, 0), ended(true, 3)), (Some(0), Some(3)));
+        assert_eq!((ended(false, 2), ended(false, 5)), (Some(2), Some(5)));
+        assert_eq!((ended(false, 0), ended(false, 1)), (None, None));
+    }
+
+    #[test]
+    fn a_machine_without_a_status_has_it_printed() {
+        let ended = |words, printed, qemu| ended(Arch::Aarch64, words, printed, qemu);
+        assert_eq!((ended(true, Some(0), 0), ended(true, Some(3), 0)), (Some(0), Some(3)));
+        assert_eq!((ended(false, Some(2), 0), ended(false, Some(5), 0)), (Some(2), Some(5)));
+        // QEMU was ended by somebody, or by a mistake of its own.
+        for (words, qemu) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+            assert_eq!(ended(words, None, qemu), None);
+        }
+    }
+
+    #[test]
+    fn who_leaves_the_terminal_has_left() {
+        for arch in Arch::ALL {
+            let ended =
+                Ended { greeting: String::new(), words: None, status: None, within_a_line: false };
+            let status = |raw| exit_status(arch, &ended, ExitStatus::from_raw(raw), true);
+            assert_eq!((status(0), status(1 << 8)), (Some(status::LEFT), None));
+        }
+    }
 }

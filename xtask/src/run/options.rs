@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 pub(crate) use self::size::Size;
+use crate::arch::Arch;
 
 /// Sizes are written as for `axvcpu run`.
 #[path = "../../../hosts/linux/src/size.rs"]
@@ -32,7 +33,8 @@ pub(crate) struct Options {
     /// The initial RAM disk for a Linux kernel
     #[arg(long, short, value_name = "FILE")]
     pub(super) initrd: Option<PathBuf>,
-    /// The kernel's command line; Debian's gets `console=ttyS0` without one
+    /// The kernel's command line; Debian's gets `console=ttyS0` without one, or
+    /// `console=ttyAMA0` on AArch64
     #[arg(long, short, value_name = "ARGS", allow_hyphen_values = true)]
     pub(super) append: Option<String>,
     /// The guest's RAM, with K, M or G for the unit
@@ -43,12 +45,13 @@ pub(crate) struct Options {
     #[arg(long, short, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=MAX_CPUS), allow_hyphen_values = true)]
     pub(super) cpus: u32,
-    /// How many physical CPUs the machine of `--backend riscv64` has; as many as
-    /// the guest, and 4 at most, if this is not given
+    /// How many physical CPUs the machine of `--backend riscv64` or `aarch64` has; as
+    /// many as the guest, and 4 at most, if this is not given
     #[arg(long, value_name = "M",
           value_parser = clap::value_parser!(u32).range(1..=MAX_HARTS), allow_hyphen_values = true)]
     pub(super) host_cpus: Option<u32>,
-    /// The processor of the machine of `--backend riscv64`, in QEMU's words
+    /// The processor of the machine of `--backend riscv64` or `aarch64`, in QEMU's words;
+    /// `rv64` or `max`, which have all there is, if this is not given
     #[arg(long, value_name = "CPU")]
     pub(super) qemu_cpu: Option<String>,
     /// How to report the run on standard error at its end
@@ -67,6 +70,8 @@ pub(super) enum Backend {
     Soft,
     /// RISC-V's hypervisor extension: a hypervisor of its own, on QEMU's machine
     Riscv64,
+    /// AArch64's EL2: a hypervisor of its own, on QEMU's machine
+    Aarch64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,7 +98,21 @@ impl Backend {
             Self::Auto => "auto",
             Self::Soft => "soft",
             Self::Riscv64 => "riscv64",
+            Self::Aarch64 => "aarch64",
         }
+    }
+
+    /// What its guests are made for.
+    pub(super) fn arch(self) -> Arch {
+        match self {
+            Self::Auto | Self::Soft | Self::Riscv64 => Arch::Riscv64,
+            Self::Aarch64 => Arch::Aarch64,
+        }
+    }
+
+    /// Whether it has a machine of its own in QEMU.
+    pub(super) fn is_bare_metal(self) -> bool {
+        matches!(self, Self::Riscv64 | Self::Aarch64)
     }
 }
 
@@ -138,6 +157,17 @@ mod tests {
         assert_eq!(harts(&["-c", "3"]), 3);
         assert_eq!(harts(&["-c", "8"]), HARTS);
         assert_eq!(harts(&["-c", "4", "--host-cpus", "1"]), 1);
+    }
+
+    #[test]
+    fn backends_know_their_guests() {
+        for backend in Backend::value_variants() {
+            let named = parse(&["--backend", backend.name()]).unwrap().backend;
+            assert_eq!(named, *backend);
+            if backend.is_bare_metal() {
+                assert_eq!(backend.name(), backend.arch().name());
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{Report, riscv64, succeeded, work_folder};
+use super::{Report, hardware, succeeded, work_folder};
+use crate::arch::Arch;
 use crate::assets::guest::{self, Guest};
 use crate::assets::initrd;
 use crate::assets::qemu::{self, Qemu};
@@ -36,11 +37,13 @@ const LIMIT: Duration = Duration::from_secs(240);
 struct Pair {
     cli: PathBuf,
     qemu: Qemu,
+    /// QEMU's emulator of single programs.
+    user: PathBuf,
     work: PathBuf,
 }
 
 pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
-    let qemu = match qemu::fetch() {
+    let qemu = match qemu::fetch(Arch::Riscv64) {
         Ok(qemu) => qemu,
         Err(error) => {
             report.skip("all comparisons", &format!("{error:#}").replace('\n', " "));
@@ -48,13 +51,14 @@ pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
         }
     };
     eprintln!("  compared with QEMU {}", qemu.version);
-    let pair = Pair { cli: cargo::build_cli()?, qemu, work: work_folder("differential")? };
+    let user = qemu.user.clone().context("QEMU came without its user-mode emulator")?;
+    let pair = Pair { cli: cargo::build_cli()?, qemu, user, work: work_folder("differential")? };
 
     match cargo::build("axvcpu-differential", "axvcpu-differential") {
         Ok(programs) => pair.random_programs(report, &programs),
         Err(error) => report.check("random programs", Err(error)),
     }
-    match guest::fetch() {
+    match guest::fetch(Arch::Riscv64) {
         Ok(guest) => {
             for (name, result) in pair.commands(&guest)? {
                 report.check(&name, result);
@@ -64,7 +68,7 @@ pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
             report.skip("busybox commands", &format!("{error:#}").replace('\n', " "));
         }
     }
-    riscv64::compare(report)
+    hardware::compare(report)
 }
 
 impl Pair {
@@ -85,7 +89,7 @@ impl Pair {
         seeds: &str,
         step: &Step,
     ) -> Result<()> {
-        let qemu = if arguments == SUPERVISOR { &self.qemu.system } else { &self.qemu.user };
+        let qemu = if arguments == SUPERVISOR { &self.qemu.system } else { &self.user };
         let mut command = Command::new(programs);
         command.args(arguments).args(["--seeds", seeds, "--qemu"]);
         command.arg(qemu.file_name().unwrap_or_default()).env("PATH", self.path_with_qemu()?);
@@ -97,7 +101,7 @@ impl Pair {
     /// may be in a folder with spaces, one given by its path may not.
     fn path_with_qemu(&self) -> Result<OsString> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let own = [&self.qemu.system, &self.qemu.user].map(|file| file.parent());
+        let own = [&self.qemu.system, &self.user].map(|file| file.parent());
         let own = own.into_iter().flatten().map(Path::to_owned);
         std::env::join_paths(own.chain(std::env::split_paths(&path)))
             .context("the folder of QEMU cannot be in a search path")
@@ -107,7 +111,7 @@ impl Pair {
     /// user-mode emulation of single programs.
     fn commands(&self, guest: &Guest) -> Result<Vec<(String, Result<()>)>> {
         let step = Step::new("busybox commands under QEMU");
-        let busybox = format!("'{}' '{}'", self.qemu.user.display(), guest.busybox.display());
+        let busybox = format!("'{}' '{}'", self.user.display(), guest.busybox.display());
         let mut command = Command::new("sh");
         command.args(["-c", &script(&busybox)]).env("LC_ALL", "C").current_dir(&self.work);
         let expected = proc::run(&mut command, &[], Some(LIMIT))?;
@@ -115,7 +119,12 @@ impl Pair {
         step.done(&expected.ended());
 
         let step = Step::new("busybox commands in the guest");
-        let initrd = initrd::build(&guest.busybox, "commands", Some(&script("/bin/busybox")))?;
+        let initrd = initrd::build(
+            &guest.busybox,
+            Arch::Riscv64,
+            "commands",
+            Some(&script("/bin/busybox")),
+        )?;
         let mut command = Command::new(&self.cli);
         command.arg("run").arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(initrd);
         command.args(["--append", "console=ttyS0 quiet"]);

@@ -1,7 +1,7 @@
 //! The stage that runs `axvcpu` as its users do: guests that end well, guests
 //! that do not, wrong options, and the terminal afterwards.
 
-mod riscv64;
+mod hardware;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Report, work_folder};
+use crate::arch::Arch;
 use crate::assets::{guest, initrd};
 use crate::proc::{self, Finished};
 use crate::progress::Step;
@@ -47,14 +48,14 @@ struct Setup {
 }
 
 pub(super) fn run(report: &mut Report, quick: bool) -> Result<()> {
-    let guest = match guest::fetch() {
+    let guest = match guest::fetch(Arch::Riscv64) {
         Ok(guest) => guest,
         Err(error) => {
             report.skip("all of e2e", &format!("{error:#}").replace('\n', " "));
             return Ok(());
         }
     };
-    let initrd = initrd::build(&guest.busybox, "demo", None)?;
+    let initrd = initrd::build(&guest.busybox, Arch::Riscv64, "demo", None)?;
     let setup = Setup { cli: cargo::build_cli()?, guest, initrd, work: work_folder("e2e")? };
 
     setup.case(report, "wrong options are refused with code 2", Setup::wrong_options);
@@ -75,7 +76,7 @@ pub(super) fn run(report: &mut Report, quick: bool) -> Result<()> {
         Some(_) => setup.case(report, "the terminal is left as it was", Setup::terminal),
         None => report.skip("the terminal is left as it was", "the tool `script` is missing"),
     }
-    riscv64::run(&setup, report)
+    hardware::run(&setup, report)
 }
 
 impl Setup {

@@ -3,18 +3,31 @@
 use anyhow::Result;
 
 use super::{Report, succeeded};
-use crate::bare::{self, Target};
+use crate::arch::Arch;
+use crate::bare::Target;
 use crate::cargo::cargo;
 use crate::progress::Step;
 
 /// Targets without an operating system, and the libraries that must build for them.
 const NO_STD: &[(&str, &[&str])] = &[
-    (bare::HYPERVISOR, &["axvcpu", "axvcpu-riscv", "axvcpu-riscv64", "axvcpu-soft", "axvcpu-vmm"]),
+    (
+        Arch::Riscv64.target(),
+        &["axvcpu", "axvcpu-riscv", "axvcpu-riscv64", "axvcpu-soft", "axvcpu-vmm"],
+    ),
+    (
+        Arch::Aarch64.target(),
+        &["axvcpu", "axvcpu-stage2", "axvcpu-arm", "axvcpu-aarch64", "axvcpu-vmm"],
+    ),
     ("x86_64-unknown-none", &["axvcpu", "axvcpu-soft", "axvcpu-vmm"]),
 ];
 
 /// Packages of which bare metal sees more than other machines do.
-const BARE_METAL: &[&str] = &["axvcpu-riscv64", "axvcpu-baremetal"];
+fn bare_metal(arch: Arch) -> [&'static str; 2] {
+    match arch {
+        Arch::Riscv64 => ["axvcpu-riscv64", "axvcpu-baremetal"],
+        Arch::Aarch64 => ["axvcpu-aarch64", "axvcpu-baremetal"],
+    }
+}
 
 pub(super) fn fmt(report: &mut Report, _quick: bool) -> Result<()> {
     let step = Step::new("cargo fmt --check");
@@ -32,21 +45,28 @@ pub(super) fn clippy(report: &mut Report, _quick: bool) -> Result<()> {
     step.done(&done.ended());
     report.check("no warnings", succeeded("clippy", &done));
 
-    // Most of these is left out of a build for this machine.
-    let name = format!("no warnings for {}", bare::HYPERVISOR);
-    let target = Target::new(bare::HYPERVISOR)?;
+    for arch in Arch::ALL {
+        bare_metal_clippy(report, arch)?;
+    }
+    Ok(())
+}
+
+/// Most of these is left out of a build for this machine.
+fn bare_metal_clippy(report: &mut Report, arch: Arch) -> Result<()> {
+    let name = format!("no warnings for {}", arch.target());
+    let target = Target::new(arch.target())?;
     if !target.is_installed() {
         report.skip(&name, "the toolchain that has this target has no clippy");
         return Ok(());
     }
-    let step = Step::new("cargo clippy for bare metal");
+    let step = Step::new(format!("cargo clippy for bare metal, {arch}"));
     let mut command = target.cargo("clippy")?;
-    for package in BARE_METAL {
+    for package in bare_metal(arch) {
         command.args(["--package", package]);
     }
     let done = step.follow(command.args(["--", "-D", "warnings"]))?;
     step.done(&done.ended());
-    report.check(&name, succeeded("clippy-bare", &done));
+    report.check(&name, succeeded(&format!("clippy-{arch}"), &done));
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 mod differential;
 mod e2e;
+mod hardware;
 mod hygiene;
-mod riscv64;
 mod suites;
 
 use std::fs;
@@ -64,9 +64,15 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "riscv64",
-        about: "the hardware backend keeps it on QEMU's machine",
+        about: "the RISC-V backend keeps it on QEMU's machine",
         quick: false,
-        run: riscv64::run,
+        run: hardware::riscv64,
+    },
+    Stage {
+        name: "aarch64",
+        about: "the AArch64 backend keeps it on QEMU's machine",
+        quick: false,
+        run: hardware::aarch64,
     },
     Stage {
         name: "differential",

@@ -51,6 +51,16 @@ impl Subject for Riscv64 {
         }
     }
 
+    fn crowd(&self) -> usize {
+        (1 << self.features.vmid_bits) + 100
+    }
+
+    fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
+        on_two_cpus(self.machine, here, there)
+    }
+}
+
+impl riscv::Subject for Riscv64 {
     fn stage2_mode(&self) -> Mode {
         self.config.stage2
     }
@@ -65,14 +75,6 @@ impl Subject for Riscv64 {
 
     fn orders_interrupts(&self) -> bool {
         self.machine.isa().split('_').any(|extension| extension == "ssaia")
-    }
-
-    fn crowd(&self) -> usize {
-        (1 << self.features.vmid_bits) + 100
-    }
-
-    fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
-        on_two_cpus(self.machine, here, there)
     }
 }
 

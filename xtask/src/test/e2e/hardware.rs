@@ -1,5 +1,5 @@
-//! The same guests through `cargo xtask run --backend riscv64`, and what only
-//! its machine can do wrong.
+//! The same guests through `cargo xtask run` on the hardware backends, and what
+//! only their machines can do wrong.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::{LIMIT, Setup, code, said, unharmed};
-use crate::assets::{initrd, qemu};
+use crate::arch::Arch;
+use crate::assets::{guest, initrd, qemu};
 use crate::proc::{self, Finished};
 use crate::test::Report;
 use crate::{bare, demo};
@@ -16,45 +17,101 @@ use crate::{bare, demo};
 /// Wrong usage of the host: it cannot do what it is for.
 const HOST: i32 = 5;
 
-/// Virtual CPUs, physical CPUs and the processor for boots to power-off.
-const BOOTS: &[(u32, u32, &str)] =
-    &[(1, 1, "rv64"), (4, 4, "rv64"), (4, 1, "rv64"), (3, 2, "rv64,sstc=off,v=true")];
+/// What differs between the backends.
+struct Backend {
+    arch: Arch,
+    /// Virtual CPUs, physical CPUs and the processor for boots to power-off.
+    boots: &'static [(u32, u32, &'static str)],
+    /// A processor without virtualization, and what the hypervisor says is missing.
+    without: Option<(&'static str, &'static str)>,
+}
+
+const BACKENDS: &[Backend] = &[
+    Backend {
+        arch: Arch::Riscv64,
+        boots: &[(1, 1, "rv64"), (4, 4, "rv64"), (4, 1, "rv64"), (3, 2, "rv64,sstc=off,v=true")],
+        without: Some(("rv64,h=false", "hypervisor extension")),
+    },
+    Backend {
+        arch: Arch::Aarch64,
+        boots: &[
+            (1, 1, "max"),
+            (4, 4, "max"),
+            (1, 1, "neoverse-n1"),
+            (4, 4, "neoverse-n1"),
+            (1, 1, "cortex-a57"),
+            (4, 4, "cortex-a57"),
+            (4, 1, "max"),
+        ],
+        // The machine has EL2 with whatever processor.
+        without: None,
+    },
+];
 
 /// What is tried in this way.
-struct Riscv64<'a> {
+struct Hardware<'a> {
     setup: &'a Setup,
+    backend: &'static Backend,
+    /// The guest's kernel.
+    kernel: PathBuf,
     /// This program.
     xtask: PathBuf,
 }
 
 pub(super) fn run(setup: &Setup, report: &mut Report) -> Result<()> {
-    // Here, so that the limits of the cases are not spent on it.
-    qemu::fetch()?;
-    bare::image("hypervisor")?;
-    let xtask = std::env::current_exe().context("this program's own file")?;
-    let on = Riscv64 { setup, xtask };
-    for (cpus, harts, cpu) in BOOTS {
-        let name = format!("Debian, {cpus} CPUs on {harts} of {cpu}");
-        on.case(report, &name, |on| on.powers_off(*cpus, *harts, cpu));
+    for backend in BACKENDS {
+        if let Err(error) = run_on(backend, setup, report) {
+            report.check(&format!("{}: all of it", backend.arch), Err(error));
+        }
     }
-    on.case(report, "the script prints what it prints on the software backend", Riscv64::agrees);
-    on.case(report, "a reset has a code of its own", Riscv64::reboots);
-    on.case(report, "a panic is told from a power-off", Riscv64::panics);
-    on.case(report, "a shell takes piped input", Riscv64::shell);
-    on.case(report, "a processor without the extension is named", Riscv64::no_extension);
-    on.case(report, "wrong files and options are refused with code 2", Riscv64::refused);
-    on.case(report, "a closed output ends the run", Riscv64::output_closes);
     Ok(())
 }
 
-impl Riscv64<'_> {
+fn run_on(backend: &'static Backend, setup: &Setup, report: &mut Report) -> Result<()> {
+    // Here, so that the limits of the cases are not spent on it.
+    qemu::fetch(backend.arch)?;
+    bare::image("hypervisor", backend.arch)?;
+    let kernel = guest::fetch(backend.arch)?.kernel;
+    let xtask = std::env::current_exe().context("this program's own file")?;
+    let on = Hardware { setup, backend, kernel, xtask };
+    for (cpus, physical, cpu) in backend.boots {
+        let name = format!("Debian, {cpus} CPUs on {physical} of {cpu}");
+        on.case(report, &name, |on| on.powers_off(*cpus, *physical, cpu));
+    }
+    match backend.arch {
+        Arch::Riscv64 => {
+            let name = "the script prints what it prints on the software backend";
+            on.case(report, name, Hardware::agrees);
+        }
+        // There is no other backend for its guests.
+        Arch::Aarch64 => on.case(report, "the script prints all it should", Hardware::script),
+    }
+    on.case(report, "a reset has a code of its own", Hardware::reboots);
+    on.case(report, "a panic is told from a power-off", Hardware::panics);
+    on.case(report, "a shell takes piped input", Hardware::shell);
+    if let Some((cpu, missing)) = backend.without {
+        on.case(report, "a processor without virtualization is named", |on| {
+            on.no_virtualization(cpu, missing)
+        });
+    }
+    on.case(report, "wrong files and options are refused with code 2", Hardware::refused);
+    on.case(report, "a closed output ends the run", Hardware::output_closes);
+    Ok(())
+}
+
+impl Hardware<'_> {
     fn case(&self, report: &mut Report, name: &str, case: impl FnOnce(&Self) -> Result<()>) {
-        self.setup.case(report, &format!("riscv64: {name}"), |_| case(self));
+        self.setup.case(report, &format!("{}: {name}", self.backend.arch), |_| case(self));
+    }
+
+    /// A command line for the guest's kernel.
+    fn append(&self, more: &str) -> String {
+        format!("{} {more}", self.backend.arch.console())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.xtask);
-        command.args(["run", "--backend", "riscv64"]).args(arguments);
+        command.args(["run", "--backend", self.backend.arch.name()]).args(arguments);
         command
     }
 
@@ -67,23 +124,22 @@ impl Riscv64<'_> {
         Ok(done)
     }
 
-    fn powers_off(&self, cpus: u32, harts: u32, cpu: &str) -> Result<()> {
-        let (guest, host) = (cpus.to_string(), harts.to_string());
+    fn powers_off(&self, cpus: u32, physical: u32, cpu: &str) -> Result<()> {
+        let (guest, host) = (cpus.to_string(), physical.to_string());
         let arguments =
             ["--cpus", &guest, "--host-cpus", &host, "--qemu-cpu", cpu, "--summary", "json"];
         let done = self.ends(&arguments, code::POWER_OFF)?;
         demo::check(&done.stdout, cpus).with_context(|| said(&done))?;
         let summary = done.stderr.lines().last().unwrap_or_default();
-        for wanted in
-            [r#""end":"power-off""#, r#""backend":"riscv64""#, &format!(r#""cpus":{cpus},"#)]
-        {
+        let backend = format!(r#""backend":"{}""#, self.backend.arch);
+        for wanted in [r#""end":"power-off""#, &backend, &format!(r#""cpus":{cpus},"#)] {
             ensure!(summary.contains(wanted), "the summary does not say {wanted}{}", said(&done));
         }
         Ok(())
     }
 
     fn agrees(&self) -> Result<()> {
-        let here = self.ends(&["--append", "console=ttyS0 quiet"], code::POWER_OFF)?;
+        let here = self.ends(&["--append", &self.append("quiet")], code::POWER_OFF)?;
         let soft = self.setup.ends(&mut self.setup.command(&self.setup.guest.kernel, "quiet"))?;
         let (here, soft) = (script(&here.stdout)?, script(&soft.stdout)?);
         ensure!(
@@ -95,15 +151,25 @@ impl Riscv64<'_> {
         Ok(())
     }
 
+    fn script(&self) -> Result<()> {
+        let done = self.ends(&["--append", &self.append("quiet")], code::POWER_OFF)?;
+        let lines = script(&done.stdout)?;
+        // The kernel's name and its machine's; processors; the file's sum.
+        let machine =
+            lines.iter().any(|line| line.starts_with("Linux ") && line.contains("aarch64"));
+        ensure!(machine, "not what `uname` says:\n{}", lines.join("\n"));
+        demo::check(&done.stdout, 1).with_context(|| said(&done))
+    }
+
     fn reboots(&self) -> Result<()> {
-        let append = format!("console=ttyS0 {}", initrd::mode::REBOOT);
+        let append = self.append(initrd::mode::REBOOT);
         let done = self.ends(&["--append", &append], code::RESET)?;
         ensure!(done.stdout.contains(initrd::END), "it did not get that far{}", said(&done));
         Ok(())
     }
 
     fn panics(&self) -> Result<()> {
-        let append = format!("console=ttyS0 panic=-1 {}", initrd::mode::PANIC);
+        let append = self.append(&format!("panic=-1 {}", initrd::mode::PANIC));
         let done = proc::run(&mut self.command(&["--append", &append]), &[], Some(LIMIT))?;
         unharmed(&done)?;
         ensure!(done.stdout.contains("Kernel panic"), "it did not panic{}", said(&done));
@@ -115,7 +181,7 @@ impl Riscv64<'_> {
     }
 
     fn shell(&self) -> Result<()> {
-        let append = format!("console=ttyS0 quiet {}", initrd::mode::SHELL);
+        let append = self.append(&format!("quiet {}", initrd::mode::SHELL));
         // The sum is not in what is typed, so the terminal's echo cannot show it.
         // What would be a command of QEMU's on a terminal is the guest's here.
         let input = b"\x01x\x15echo sum=$((1234 + 4321))\nexit\n";
@@ -127,9 +193,9 @@ impl Riscv64<'_> {
         Ok(())
     }
 
-    fn no_extension(&self) -> Result<()> {
-        let done = self.ends(&["--qemu-cpu", "rv64,h=false"], HOST)?;
-        let line = done.stderr.lines().find(|line| line.contains("hypervisor extension"));
+    fn no_virtualization(&self, cpu: &str, missing: &str) -> Result<()> {
+        let done = self.ends(&["--qemu-cpu", cpu], HOST)?;
+        let line = done.stderr.lines().find(|line| line.contains(missing));
         ensure!(line.is_some(), "no word of what is missing{}", said(&done));
         Ok(())
     }
@@ -140,7 +206,7 @@ impl Riscv64<'_> {
             fs::write(&file, bytes).context("cannot write a kernel")?;
             Ok::<_, anyhow::Error>(file.to_string_lossy().into_owned())
         };
-        let kernel = fs::read(&self.setup.guest.kernel).context("cannot read the kernel")?;
+        let kernel = fs::read(&self.kernel).context("cannot read the kernel")?;
         // An ELF file for another processor, and a Linux header whose size is beyond everything.
         let mut elf = [0; 64];
         elf[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");

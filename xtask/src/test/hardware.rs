@@ -1,6 +1,6 @@
-//! Programs for bare metal on QEMU's machine: the conformance suite on hardware
-//! virtualization, which is a stage, and the comparison of random programs with
-//! the software hart.
+//! Programs for bare metal on QEMU's machines: the conformance suite on hardware
+//! virtualization, which is a stage for each architecture, and the comparison of
+//! random programs with the software hart.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,15 +8,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::Report;
+use crate::arch::Arch;
 use crate::assets::qemu;
 use crate::assets::write_whole;
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::progress::Step;
 use crate::{assets, bare, proc};
 
-/// The processors it runs on: everything the backend can use; a guest without a
-/// timer of its own and a host without the state of vectors.
-const CPUS: &[&str] = &["rv64,v=true", "rv64,sstc=off"];
+/// The processors the suite runs on. For RISC-V: everything the backend can use; a
+/// guest without a timer of its own and a host without the state of vectors. For
+/// AArch64: everything, host extensions included; Armv8.2, with them as well; and
+/// Armv8.0, without.
+fn cpus(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::Riscv64 => &["rv64,v=true", "rv64,sstc=off"],
+        Arch::Aarch64 => &["max", "neoverse-n1", "cortex-a57"],
+    }
+}
 
 /// Some cases need a second physical CPU.
 const HARTS: u32 = 2;
@@ -27,12 +35,20 @@ const MEMORY: u64 = 256 << 20;
 /// Longer than a run takes on a slow machine under load.
 const LIMIT: Duration = Duration::from_secs(300);
 
-pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
-    let qemu = qemu::fetch()?;
-    let image = bare::image("conformance")?;
-    for cpu in CPUS {
+pub(super) fn riscv64(report: &mut Report, _quick: bool) -> Result<()> {
+    run(report, Arch::Riscv64)
+}
+
+pub(super) fn aarch64(report: &mut Report, _quick: bool) -> Result<()> {
+    run(report, Arch::Aarch64)
+}
+
+fn run(report: &mut Report, arch: Arch) -> Result<()> {
+    let qemu = qemu::fetch(arch)?;
+    let image = bare::image("conformance", arch)?;
+    for cpu in cpus(arch) {
         let step = Step::new(format!("the conformance suite on {cpu}"));
-        match program(&qemu.system, &image, cpu, HARTS, "") {
+        match program(arch, &qemu.system, &image, cpu, HARTS, "") {
             Ok(text) => {
                 let found = parse(&text).with_context(|| proc::tail(&text, 12))?;
                 step.done(&format!("{} passed, {} failed", found.passed, found.failures.len()));
@@ -49,10 +65,10 @@ pub(super) fn run(report: &mut Report, _quick: bool) -> Result<()> {
 
 /// The comparisons: what the program is told, and what with which processor.
 const COMPARISONS: &[(&str, &str)] = &[
-    ("mode=bare seed=0 cases=1000", machine::CPU),
-    ("mode=paging seed=1000 cases=1000", machine::CPU),
+    ("mode=bare seed=0 cases=1000", Arch::Riscv64.cpu()),
+    ("mode=paging seed=1000 cases=1000", Arch::Riscv64.cpu()),
     ("mode=bare seed=2000 cases=50 length=2000", "rv64,sstc=off"),
-    ("mode=exits seed=0 cases=400", machine::CPU),
+    ("mode=exits seed=0 cases=400", Arch::Riscv64.cpu()),
     ("mode=supervisor seed=0 cases=5", NO_MORE_THAN_SOFT),
 ];
 
@@ -64,12 +80,12 @@ const NO_MORE_THAN_SOFT: &str = "rv64,zfa=off,zbc=off,zicbom=off,zicbop=off,zicb
 /// Runs random programs on both harts; the part of the stage of comparisons
 /// that is about hardware virtualization.
 pub(super) fn compare(report: &mut Report) -> Result<()> {
-    let qemu = qemu::fetch()?;
-    let image = bare::image("differential")?;
+    let qemu = qemu::fetch(Arch::Riscv64)?;
+    let image = bare::image("differential", Arch::Riscv64)?;
     for (append, cpu) in COMPARISONS {
         let name = format!("riscv64 and soft: {append}");
         let step = Step::new(name.as_str());
-        let result = program(&qemu.system, &image, cpu, 1, append);
+        let result = program(Arch::Riscv64, &qemu.system, &image, cpu, 1, append);
         drop(step);
         report.check(
             &name,
@@ -90,20 +106,23 @@ fn agreed(text: &str) -> Result<()> {
 }
 
 /// Runs a program for bare metal to its end and returns what it prints; its
-/// status, other than that of a crash, is in there as well.
+/// status, other than that of a crash where the machine can tell, is in there as
+/// well.
 pub(super) fn program(
+    arch: Arch,
     qemu: &Path,
     image: &Path,
     cpu: &str,
     harts: u32,
     append: &str,
 ) -> Result<String> {
-    let machine = Machine { qemu, cpu, harts, image, append, memory: MEMORY, guest: None };
+    let machine = Machine { arch, qemu, cpu, harts, image, append, memory: MEMORY, guest: None };
     let mut command = machine.command()?;
     command.args(["-serial", "stdio", "-monitor", "none"]);
     let done = proc::run(&mut command, &[], Some(LIMIT))?;
     let name = image.file_name().unwrap_or_default().to_string_lossy();
-    let log = format!("{name} {cpu} {append}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let log =
+        format!("{name} {arch} {cpu} {append}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let log = assets::store().join("logs").join(log);
     write_whole(&log, format!("{}\n{}", done.stdout, done.stderr).as_bytes())?;
     let ended = !done.timed_out && matches!(done.status.code(), Some(0 | 1));
