@@ -22,11 +22,14 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod arm;
 mod bus;
 mod cpus;
 pub mod devices;
+mod fdt;
 mod host;
 pub mod loader;
+mod machine;
 mod memory;
 mod outcome;
 pub mod riscv;
@@ -36,11 +39,13 @@ mod stats;
 pub mod summary;
 #[cfg(test)]
 mod testing;
+mod updates;
 mod vm;
 
 pub use bus::{Bus, MmioDevice, NoDevice, RangeTaken};
 pub use cpus::{AlreadyOn, Cpu, Cpus, PowerState};
 pub use host::{ConsoleSink, VmHost};
+pub use machine::BuildError;
 pub use memory::{GuestMemory, OutsideRam, RamBacking, RamError, RamRange};
 pub use outcome::Outcome;
 pub use stats::{CpuStats, ExitKind};
