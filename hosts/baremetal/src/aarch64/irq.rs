@@ -7,7 +7,7 @@ use fdt::Fdt;
 
 use super::gic;
 use crate::cpu::Cpu;
-use crate::{console, println, status, timer, uart};
+use crate::{Hal, console, println, status, timer, uart};
 
 /// The serial port's interrupt, once it is routed.
 static INPUT: AtomicU32 = AtomicU32::new(SPURIOUS);
@@ -56,9 +56,12 @@ pub(crate) fn dispatch() {
     loop {
         match intid {
             VIRTUAL_TIMER | PHYSICAL_TIMER => {
-                // The guest deactivates it, when it is done with what this becomes there.
-                super::guest_timer(intid);
+                let is_guests = axvcpu_aarch64::guest_timer::<Hal>(intid);
                 gic::drop_priority(intid);
+                // The guest deactivates its own, when it is done with what that becomes there.
+                if !is_guests {
+                    gic::deactivate(intid);
+                }
             }
             _ => {
                 deal_with(intid, cpu);

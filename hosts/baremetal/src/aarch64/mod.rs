@@ -22,7 +22,7 @@ pub(crate) use irq::{dispatch, init_cpu, kick, kick_self, pending, route_input};
 pub(crate) use timer::{program_timer, time, timebase};
 
 /// EL2 of a CPU.
-pub(crate) type PerCpu = stand_in::PerCpu;
+pub(crate) type PerCpu = axvcpu_aarch64::ArmPerCpu<Hal>;
 
 /// What a CPU without virtualization lacks.
 pub(crate) const NOT_VIRTUAL: &str =
@@ -65,9 +65,6 @@ pub(crate) fn init(tree: &Fdt<'static>) {
 /// Virtualization is on on this CPU: nothing depends on what was found.
 pub(crate) fn virtualized() {}
 
-/// The timer of a guest has fired.
-fn guest_timer(_intid: u32) {}
-
 /// For what has to be said before the device tree is read there is no console.
 pub(crate) fn write_console(_bytes: &[u8]) {}
 
@@ -81,31 +78,4 @@ pub(crate) fn power_off(status: u8) {
     console::close(Hal::cpu_id()); // if it is not already
     tell_status(mark::get(), status);
     psci::power_off();
-}
-
-mod stand_in {
-    use axvcpu::{AxArchPerCpu, AxResult};
-
-    #[derive(Debug)]
-    pub(crate) struct PerCpu(bool);
-
-    impl AxArchPerCpu for PerCpu {
-        fn new(_: usize) -> AxResult<Self> {
-            Ok(Self(false))
-        }
-
-        fn is_enabled(&self) -> bool {
-            self.0
-        }
-
-        fn hardware_enable(&mut self) -> AxResult {
-            self.0 = true;
-            Ok(())
-        }
-
-        fn hardware_disable(&mut self) -> AxResult {
-            self.0 = false;
-            Ok(())
-        }
-    }
 }
