@@ -18,7 +18,7 @@
 extern crate alloc;
 
 #[cfg(any(target_arch = "aarch64", not(target_os = "none")))]
-#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, unused_imports))]
+#[cfg_attr(not(all(target_arch = "aarch64", target_os = "none")), allow(dead_code, unused_imports))]
 // compiled for its unit tests
 mod aarch64;
 mod boot;
