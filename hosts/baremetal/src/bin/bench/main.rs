@@ -15,7 +15,7 @@ mod vcpu;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use axvcpu_baremetal::{Machine, println};
+use axvcpu_baremetal::{Machine, println, status};
 
 axvcpu_baremetal::main!(bench);
 
@@ -34,6 +34,10 @@ type Failure = String;
 type Figures = Result<Vec<Figure>, Failure>;
 
 fn bench(machine: &'static Machine) -> u8 {
+    if machine.isa().is_empty() {
+        println!("axvcpu: this measures harts, and the machine's CPUs are none");
+        return status::USAGE;
+    }
     let features = axvcpu_riscv64::features::<axvcpu_baremetal::Hal>();
     println!("features: {features:?}");
     let mut failed = 0;
