@@ -1,8 +1,8 @@
 //! A small virtual machine monitor on top of AxVCpu.
 //!
 //! A machine consists of vCPUs, [memory](GuestMemory), a [bus](Bus) with devices, and the
-//! [firmware](Firmware) that the guest calls. [`riscv`] puts one together for RISC-V. The host supplies
-//! memory ([`RamBacking`]), a place for console output ([`ConsoleSink`]), a clock and a way to wait
+//! [firmware](Firmware) that the guest calls. [`riscv`] puts one together for RISC-V, [`arm`] for AArch64. The host
+//! supplies memory ([`RamBacking`]), a place for console output ([`ConsoleSink`]), a clock and a way to wait
 //! ([`VmHost`]); threads are its own business: [`Vm::run_vcpu`] runs one vCPU on the calling thread or
 //! physical CPU, [`Vm::run_vcpus`] several that share it, [`Vm::run_in_turn`] all of them.
 //!
@@ -22,11 +22,14 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod arm;
 mod bus;
 mod cpus;
 pub mod devices;
+mod fdt;
 mod host;
 pub mod loader;
+mod machine;
 mod memory;
 mod outcome;
 pub mod riscv;
@@ -36,11 +39,13 @@ mod stats;
 pub mod summary;
 #[cfg(test)]
 mod testing;
+mod updates;
 mod vm;
 
 pub use bus::{Bus, MmioDevice, NoDevice, RangeTaken};
 pub use cpus::{AlreadyOn, Cpu, Cpus, PowerState};
 pub use host::{ConsoleSink, VmHost};
+pub use machine::BuildError;
 pub use memory::{GuestMemory, OutsideRam, RamBacking, RamError, RamRange};
 pub use outcome::Outcome;
 pub use stats::{CpuStats, ExitKind};

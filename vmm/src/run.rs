@@ -4,9 +4,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
-use axvcpu::{
-    AccessWidth, AxArchVCpu, AxError, AxResult, AxVCpuExitReason as Exit, AxVCpuHal, VCpuState,
-};
+use axvcpu::{AxArchVCpu, AxError, AxResult, AxVCpuExitReason as Exit, AxVCpuHal, VCpuState};
 
 use crate::bus::NoDevice;
 use crate::cpus::{Cpu, PowerState};
@@ -147,7 +145,7 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
                 this.counters.count(ExitKind::MmioRead);
                 match self.bus.read(addr.as_u64(), width) {
                     Ok(value) => this.vcpu().set_return_value(value)?,
-                    Err(NoDevice) => self.unclaimed(this, Some(width))?,
+                    Err(NoDevice) => self.unclaimed(this, Some(width.mask()))?,
                 }
                 Ok(Next::Run)
             }
@@ -196,6 +194,25 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
                 this.vcpu().set_return_value(width.mask())?;
             }
             Exit::IoWrite { .. } => this.counters.count(ExitKind::Unclaimed),
+            _ => return self.handle_special(cpu, this, host, exit),
+        }
+        Ok(Next::Run)
+    }
+
+    /// Does what few backends report, or none often.
+    fn handle_special(
+        &self,
+        cpu: usize,
+        this: &Cpu<A>,
+        host: &impl VmHost,
+        exit: &Exit,
+    ) -> AxResult<Next> {
+        if let Some(next) = self.firmware.exit(self, host, cpu, exit)? {
+            return Ok(next);
+        }
+        match *exit {
+            Exit::SysRegRead { .. } => self.unclaimed(this, Some(0))?,
+            Exit::SysRegWrite { .. } => self.unclaimed(this, None)?,
             exit => {
                 self.stop(match exit {
                     Exit::SystemDown => Outcome::PowerOff,
@@ -208,14 +225,14 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
         Ok(Next::Run)
     }
 
-    /// Answers an access to nothing. `read` is its width if it asks for a value.
+    /// Answers an access to nothing, one that asks for a value with `floating` if the backend cannot make it fail:
+    /// what an undriven bus looks like.
     #[cold]
     #[inline(never)]
-    fn unclaimed(&self, this: &Cpu<A>, read: Option<AccessWidth>) -> AxResult {
+    fn unclaimed(&self, this: &Cpu<A>, floating: Option<u64>) -> AxResult {
         this.counters.count(ExitKind::Unclaimed);
-        match (this.vcpu().fail_access(), read) {
-            // Backends that cannot fail an access: what an undriven bus looks like.
-            (Err(AxError::Unsupported), Some(width)) => this.vcpu().set_return_value(width.mask()),
+        match (this.vcpu().fail_access(), floating) {
+            (Err(AxError::Unsupported), Some(value)) => this.vcpu().set_return_value(value),
             (Err(AxError::Unsupported), None) => Ok(()),
             (result, _) => result,
         }

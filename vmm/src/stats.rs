@@ -39,6 +39,8 @@ kinds! {
     IoWrite = "port write",
     /// Accesses to system registers.
     SysReg = "system register",
+    /// Interrupts from one CPU of the guest to others, where the backend reports them as such.
+    Ipi = "ipi",
     /// Waits for an interrupt.
     Halt = "halt",
     /// Host interrupts.
@@ -47,9 +49,9 @@ kinds! {
     NestedPageFault = "nested page fault",
     /// Kicks, and the ends of time slices.
     Nothing = "kick",
-    /// Power control, IPIs and failed entries, where the backend reports them as such.
+    /// Power control and failed entries, where the backend reports them as such.
     Other = "other",
-    /// Accesses, of those above, to addresses at which nothing answers.
+    /// Accesses, of those above, to addresses and system registers at which nothing answers.
     Unclaimed = "of these, unclaimed",
 }
 
@@ -64,6 +66,7 @@ impl ExitKind {
             Exit::IoRead { .. } => Self::IoRead,
             Exit::IoWrite { .. } => Self::IoWrite,
             Exit::SysRegRead { .. } | Exit::SysRegWrite { .. } => Self::SysReg,
+            Exit::SendIpi { .. } => Self::Ipi,
             Exit::Halt { .. } => Self::Halt,
             Exit::ExternalInterrupt { .. } => Self::ExternalInterrupt,
             Exit::NestedPageFault { .. } => Self::NestedPageFault,

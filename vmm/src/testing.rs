@@ -18,11 +18,13 @@ use axvcpu::{
     Requests, VCpuId, VmId,
 };
 
-use crate::riscv::{BuildError, RiscvVm, RiscvVmConfig};
-use crate::{ConsoleSink, RamBacking, VmHost};
+use crate::arm::{ArmVm, ArmVmConfig};
+use crate::riscv::{RiscvVm, RiscvVmConfig};
+use crate::{BuildError, ConsoleSink, RamBacking, VmHost};
 
 #[path = "../tests/platform/memory.rs"]
 mod memory;
+pub(crate) mod tree;
 
 pub(crate) use memory::Mm;
 
@@ -30,6 +32,8 @@ pub(crate) use memory::Mm;
 pub(crate) struct Heap {
     at: usize,
     size: usize,
+    /// What it was told was written.
+    pub(crate) written: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 impl Heap {
@@ -37,7 +41,7 @@ impl Heap {
         // SAFETY: the layout has a size.
         let at = unsafe { alloc_zeroed(Self::layout(size)) } as usize;
         assert_ne!(at, 0);
-        Self { at, size }
+        Self { at, size, written: Arc::default() }
     }
 
     fn layout(size: usize) -> Layout {
@@ -60,6 +64,10 @@ unsafe impl RamBacking for Heap {
 
     fn size(&self) -> u64 {
         self.size as u64
+    }
+
+    fn written(&self, offset: u64, len: u64) {
+        self.written.lock().unwrap().push((offset, len));
     }
 }
 
@@ -129,13 +137,13 @@ pub(crate) struct Regs {
 /// A guest program: called once for each entry, answers with the exit.
 pub(crate) type Program = Box<dyn FnMut(&mut Regs) -> AxVCpuExitReason + Send>;
 
-/// A vCPU that runs a Rust function.
-pub(crate) struct Fake {
+/// A vCPU that runs a Rust function. The register with this number has results of calls: RISC-V's `a0`, or `x0`.
+pub(crate) struct Fake<const RESULT: usize = 10> {
     program: Program,
     regs: Regs,
 }
 
-impl AxArchVCpu for Fake {
+impl<const RESULT: usize> AxArchVCpu for Fake<RESULT> {
     type Hal = Hal;
     type CreateConfig = Program;
     type SetupConfig = ();
@@ -151,7 +159,8 @@ impl AxArchVCpu for Fake {
     }
 
     unsafe fn set_ept_root(&mut self, root: HostPhysAddr) -> AxResult {
-        if root.as_u64() % 16384 == 0 { Ok(()) } else { Err(AxError::InvalidInput) }
+        let align = if RESULT == 10 { 16384 } else { 4096 };
+        if root.as_u64() % align == 0 { Ok(()) } else { Err(AxError::InvalidInput) }
     }
 
     fn setup(&mut self, (): ()) -> AxResult {
@@ -187,7 +196,7 @@ impl AxArchVCpu for Fake {
     }
 
     fn set_return_value(&mut self, val: u64) {
-        self.regs.gpr[10] = val;
+        self.regs.gpr[RESULT] = val;
         self.regs.answers.push(val);
     }
 
@@ -213,6 +222,9 @@ impl AxArchVCpu for Fake {
         Ok(())
     }
 }
+
+/// An AArch64 vCPU that runs a Rust function.
+pub(crate) type ArmFake = Fake<0>;
 
 /// A hypercall exit.
 pub(crate) fn ecall(nr: usize, function: usize, args: [u64; 3]) -> AxVCpuExitReason {
@@ -302,4 +314,34 @@ pub(crate) fn build(
         |_| programs.next().expect("a program for each hart"),
         |_| (),
     )
+}
+
+/// An AArch64 machine to the given plan.
+pub(crate) fn build_arm(
+    config: &ArmVmConfig<'_>,
+    ram: usize,
+    programs: Vec<Program>,
+    console: Arc<Console>,
+) -> Result<ArmVm<ArmFake>, BuildError> {
+    let mut programs = programs.into_iter();
+    ArmVm::new(
+        config,
+        Box::new(Heap::new(ram)),
+        console,
+        |_, _| programs.next().expect("a program for each CPU"),
+        |_| (),
+    )
+}
+
+/// An AArch64 machine with 8 MiB of memory and a tiny kernel whose CPUs run `programs`.
+pub(crate) fn arm_machine(programs: Vec<Program>) -> (ArmVm<ArmFake>, Arc<Console>) {
+    let config = ArmVmConfig { cpus: programs.len(), kernel: b"kernel", ..Default::default() };
+    let console = Arc::new(Console::default());
+    (build_arm(&config, 8 << 20, programs, console.clone()).unwrap(), console)
+}
+
+/// A call of the SMC calling convention.
+pub(crate) fn hvc(function: u32, args: [u64; 3]) -> AxVCpuExitReason {
+    let [a, b, c] = args;
+    AxVCpuExitReason::Hypercall { nr: function.into(), function: 0, args: [a, b, c, 0, 0, 0] }
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering, fence};
 
-use axvcpu::{AxArchVCpu, AxResult, AxVCpu};
+use axvcpu::{AxArchVCpu, AxResult, AxVCpu, AxVCpuExitReason};
 use spin::Mutex;
 
 use crate::host::kick_bound;
@@ -42,6 +42,19 @@ pub trait Firmware<A: AxArchVCpu>: Sized {
     /// Carries out `call`, and leaves its results in the vCPU's registers. Runs on the thread of the calling
     /// vCPU. An error ends the machine: what the guest does wrong is answered to the guest.
     fn call(&self, vm: &Vm<A, Self>, host: &impl VmHost, call: Call) -> AxResult<Next>;
+
+    /// Does what concerns the architecture alone: interrupts between CPUs, system registers, exits the run loop
+    /// does not know. `None`, the default, if it does not either. Runs like [`call`](Self::call).
+    fn exit(
+        &self,
+        vm: &Vm<A, Self>,
+        host: &impl VmHost,
+        cpu: usize,
+        exit: &AxVCpuExitReason,
+    ) -> AxResult<Option<Next>> {
+        let _ = (vm, host, cpu, exit);
+        Ok(None)
+    }
 
     /// Puts a vCPU that is in its reset state where it starts: at `entry` with `arg`.
     fn start(&self, vcpu: &AxVCpu<A>, entry: u64, arg: u64) -> AxResult;
@@ -116,6 +129,11 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
     /// How the machine ended; `None` while it runs.
     pub fn outcome(&self) -> Option<Outcome> {
         *self.outcome.lock()
+    }
+
+    /// What all vCPUs did so far, together.
+    pub fn total_stats(&self) -> CpuStats {
+        self.stats().into_iter().sum()
     }
 
     /// What each vCPU did so far.

@@ -4,8 +4,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 use axvcpu::{AxError, AxResult};
 use axvcpu_riscv::csr::{num as snum, sstatus as sbits};
@@ -36,15 +35,8 @@ pub(crate) mod todo {
     pub(crate) const FENCE_STAGE2: u32 = 1 << 8;
 }
 
-/// The part of a vCPU that other vCPUs of the same physical CPU reach, because they find its state in the
-/// registers they need.
-///
-/// A vCPU is bound to one physical CPU; whoever accesses the image runs there, with host interrupts masked, and
-/// not in the midst of another access. Unbinding removes every pointer to it from that CPU's slot.
-pub(crate) struct Shared {
-    pub(crate) todo: AtomicU32,
-    image: UnsafeCell<Image>,
-}
+/// The part of a vCPU that other vCPUs of the same physical CPU reach.
+pub(crate) type Shared = axvcpu_hw::Shared<Image>;
 
 macro_rules! vs_registers {
     ($($field:ident = $csr:expr,)*) => {
@@ -119,40 +111,24 @@ unsafe impl Send for Image {}
 /// `vtype` before the first `vsetvl`: illegal.
 const VILL: u64 = 1 << 63;
 
-impl Shared {
-    pub(crate) fn new(own_timer: bool, time_offset: u64, vlenb: usize) -> AxResult<Box<Self>> {
+impl Image {
+    /// In the reset state, not loaded anywhere.
+    pub(crate) fn shared(own_timer: bool, time_offset: u64, vlenb: usize) -> AxResult<Box<Shared>> {
         let mut vector = Vec::new();
         vector.try_reserve_exact(32 * vlenb / 8).map_err(|_| AxError::NoMemory)?;
         vector.resize(32 * vlenb / 8, 0);
-        Ok(Box::new(Self {
-            todo: AtomicU32::new(todo::LOAD),
-            image: UnsafeCell::new(Image {
-                vs: VsRegisters::reset(),
-                timer: u64::MAX,
-                fp: [0; 33],
-                vector_control: [0, 0, 0, VILL, 0],
-                vector,
-                vmid: None,
-                stage2: 0,
-                time_offset,
-                own_timer,
-            }),
-        }))
-    }
-
-    /// Asks for something to be done before the next entry.
-    pub(crate) fn ask(&self, what: u32) {
-        self.todo.fetch_or(what, Ordering::Relaxed);
-    }
-
-    /// # Safety
-    ///
-    /// As the type says: called on the physical CPU the vCPU is bound to (or the vCPU is not bound and its owner
-    /// calls), and no other reference is alive.
-    #[allow(clippy::mut_from_ref)] // that is the point of the promise
-    pub(crate) unsafe fn image(&self) -> &mut Image {
-        // SAFETY: the caller's promise.
-        unsafe { &mut *self.image.get() }
+        let image = Self {
+            vs: VsRegisters::reset(),
+            timer: u64::MAX,
+            fp: [0; 33],
+            vector_control: [0, 0, 0, VILL, 0],
+            vector,
+            vmid: None,
+            stage2: 0,
+            time_offset,
+            own_timer,
+        };
+        Ok(Box::new(Shared::new(image, todo::LOAD)))
     }
 }
 
@@ -170,10 +146,6 @@ impl<'a> OnCpu<'a> {
     /// masked; nobody uses its image otherwise.
     pub(crate) unsafe fn new(slot: &'static Slot, me: &'a Shared) -> Self {
         Self { slot, me }
-    }
-
-    fn ptr(self) -> *mut Shared {
-        core::ptr::from_ref(self.me).cast_mut()
     }
 
     /// This vCPU's image.
@@ -218,7 +190,7 @@ impl<'a> OnCpu<'a> {
             asm::fence_vsstage();
             asm::fence_instructions(); // the guest's own `fence.i` was for the hart it came from
         }
-        slot.resident.set(self.ptr());
+        slot.resident.set(Some(self.me));
     }
 
     /// Takes the resident vCPU's registers out of the hart.
@@ -244,7 +216,7 @@ impl<'a> OnCpu<'a> {
             image.timer = csr::read::<{ num::VSTIMECMP }>();
         }
         shared.ask(todo::LOAD);
-        self.slot.resident.set(core::ptr::null_mut());
+        self.slot.resident.set(None);
     }
 
     /// Takes everything of this vCPU out of the hart.

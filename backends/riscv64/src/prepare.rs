@@ -1,8 +1,6 @@
 //! What is done before an entry, when there is something to do; and the guest's timer.
 #![allow(unsafe_code)] // writes guest registers
 
-use core::sync::atomic::Ordering;
-
 use axvcpu::AxVCpuHal;
 use axvcpu_riscv::csr::{num as snum, sstatus as sbits};
 
@@ -17,7 +15,7 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
     #[cold]
     #[inline(never)]
     pub(crate) fn prepare(&mut self) {
-        let mut asked = self.shared().todo.swap(0, Ordering::Relaxed);
+        let mut asked = self.shared().take_todo();
         if asked & todo::LOAD != 0 {
             self.on_cpu().load();
         }

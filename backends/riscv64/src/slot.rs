@@ -1,11 +1,11 @@
 //! What this crate knows about each physical CPU: whose state its registers hold.
 
-use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use axvcpu::AxVCpuHal;
+use axvcpu_hw::Holder;
 
-use crate::image::Shared;
+use crate::image::Image;
 use crate::percpu::Features;
 
 /// Physical CPUs are numbered below this.
@@ -16,7 +16,7 @@ pub const MAX_CPUS: usize = 256;
 pub(crate) struct Slot {
     enabled: AtomicBool,
     /// Whose registers and stage 2 are loaded. Bound to this CPU.
-    pub(crate) resident: Holder,
+    pub(crate) resident: Holder<Image>,
     /// How many vCPUs are bound here.
     bound: AtomicUsize,
     /// The next VMID never used since everything was flushed.
@@ -37,28 +37,6 @@ pub(crate) struct HostRegisters {
     pub(crate) hstatus: AtomicU64,
     pub(crate) scounteren: AtomicU64,
     pub(crate) senvcfg: AtomicU64,
-}
-
-/// A vCPU that has something on this CPU, or nobody.
-pub(crate) struct Holder(AtomicPtr<Shared>);
-
-impl Holder {
-    const fn nobody() -> Self {
-        Self(AtomicPtr::new(ptr::null_mut()))
-    }
-
-    #[inline]
-    pub(crate) fn is(&self, who: *const Shared) -> bool {
-        ptr::eq(self.0.load(Ordering::Relaxed), who)
-    }
-
-    pub(crate) fn get(&self) -> *mut Shared {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set(&self, who: *mut Shared) {
-        self.0.store(who, Ordering::Relaxed);
-    }
 }
 
 static SLOTS: [Slot; MAX_CPUS] = [const { Slot::new() }; MAX_CPUS];

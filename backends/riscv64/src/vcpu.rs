@@ -1,7 +1,6 @@
 //! The backend: one hart on the hypervisor extension.
 #![allow(unsafe_code)] // takes over the promises behind the guest's tables, enters the guest
 
-use alloc::boxed::Box;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
@@ -9,12 +8,13 @@ use axvcpu::{
     AccessWidth, AxArchVCpu, AxError, AxResult, AxVCpuExitReason as Exit, AxVCpuHal, Fence,
     GuestPhysAddr, HostPhysAddr, PerCpuState, VCpuId, VmId,
 };
+use axvcpu_hw::Owned;
 use axvcpu_riscv::csr::{irq, sstatus as sbits};
 use axvcpu_riscv::paging::{Mode, SV39X4, SV48X4, SV57X4};
 
 use crate::edge::Edges;
 use crate::hext::{cause, hstatus};
-use crate::image::{OnCpu, Shared, todo};
+use crate::image::{Image, OnCpu, Shared, todo};
 use crate::percpu::features;
 use crate::sbi;
 use crate::slot::{self, Slot};
@@ -69,7 +69,7 @@ impl Default for RiscvConfig {
 /// run there; those it has not written to since are not saved then.
 pub struct RiscvVCpu<H> {
     pub(crate) context: Context,
-    shared: Owned,
+    shared: Owned<Image>,
     /// The physical CPU it is bound to.
     cpu: Option<usize>,
     /// The access of the last exit.
@@ -142,16 +142,9 @@ impl Open {
         Self { pc: 0, next: 0, va: 0, fault: 0, dest: Dest::None, width: AccessWidth::Qword };
 }
 
-/// The state that this vCPU's physical CPU points to while it is bound.
-struct Owned(*mut Shared);
-
-// SAFETY: a box in all but the aliasing; what is behind it goes where its owner goes.
-unsafe impl Send for Owned {}
-
 impl<H: AxVCpuHal> RiscvVCpu<H> {
     pub(crate) fn shared(&self) -> &Shared {
-        // SAFETY: allocated in `new` and freed in `drop`. Nobody has more than a shared reference to it.
-        unsafe { &*self.shared.0 }
+        &self.shared
     }
 
     /// The vCPU on its physical CPU. For the methods that run there: [`run`](AxArchVCpu::run) and what it calls.
@@ -176,7 +169,7 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         if self.context.own_timer == 0 && self.context.armed <= self.now() {
             self.shared().ask(todo::TIMER);
         }
-        if self.shared().todo.load(Ordering::Relaxed) != 0 {
+        if self.shared().todo() != 0 {
             self.prepare();
         }
         // SAFETY: `prepare` has loaded this vCPU here, or it was still loaded: whoever takes its place asks for
@@ -236,13 +229,13 @@ impl<H: AxVCpuHal> AxArchVCpu for RiscvVCpu<H> {
         }
         let own_timer = features.sstc && config.sstc;
         let vlenb = if config.vector { features.vlenb } else { 0 };
-        let shared = Shared::new(own_timer, config.time_offset, vlenb)?;
+        let shared = Image::shared(own_timer, config.time_offset, vlenb)?;
         let mut context = Context::new();
         context.own_timer = own_timer.into();
         context.hstatus = hstatus::SPV | hstatus::SPVP | hstatus::VTW | hstatus::VSXL_64;
         Ok(Self {
             context,
-            shared: Owned(Box::into_raw(shared)),
+            shared: Owned::new(shared),
             cpu: None,
             open: Open::NOTHING,
             exception: None,
@@ -446,8 +439,8 @@ impl<H> Drop for RiscvVCpu<H> {
             // Still bound: the CPU may hold it, and goes on pointing to it. Rather lost than freed.
             return;
         }
-        // SAFETY: from `Box::into_raw` in `new`; no slot points to it, as it is not bound.
-        drop(unsafe { Box::from_raw(self.shared.0) });
+        // SAFETY: no slot points to it, as it is not bound; the owner is gone.
+        unsafe { self.shared.free() };
     }
 }
 

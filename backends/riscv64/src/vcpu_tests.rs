@@ -252,7 +252,7 @@ fn the_registers_follow_the_vcpu_that_runs() {
         assert!(!(100..110).contains(&model::get(register)), "{register:#x} of the other vCPU");
         model::put(register, 7);
     }
-    assert!(second.shared().todo.load(Ordering::Relaxed) != 0, "nobody told the other vCPU");
+    assert!(second.shared().todo() != 0, "nobody told the other vCPU");
     second.prepare();
     for (offset, register) in (0..).zip(registers) {
         assert_eq!(model::get(register), 100 + offset, "{register:#x}");

@@ -8,8 +8,7 @@ use axvcpu::AxVCpuHal;
 use axvcpu_vmm::ConsoleSink;
 use spin::Mutex;
 
-use crate::riscv64::flush_at;
-use crate::{Hal, time, uart};
+use crate::{Hal, time, timer, uart};
 
 /// Prints to the console.
 #[macro_export]
@@ -88,7 +87,7 @@ impl Console {
 
 /// Ends output by all CPUs but `cpu`, for its last words. `false` if it is saying them already: they failed. Does not
 /// come back if another CPU is.
-#[cfg_attr(not(target_os = "none"), expect(dead_code))]
+#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 pub(crate) fn close(cpu: usize) -> bool {
     match LAST.compare_exchange(0, cpu + 1, Ordering::AcqRel, Ordering::Relaxed) {
         Ok(_) => true,
@@ -99,9 +98,26 @@ pub(crate) fn close(cpu: usize) -> bool {
     }
 }
 
-/// Prints last words, whatever another CPU holds.
+/// So long another CPU gets to send what it has begun with.
+const PATIENCE_NS: u64 = 100_000_000;
+
+/// Prints last words, whatever another CPU holds, or this one, if it failed while it printed.
 #[cfg_attr(not(target_os = "none"), expect(dead_code))]
 pub(crate) fn last_words(args: fmt::Arguments<'_>) {
+    let start = time::now_ns();
+    let mut output = OUTPUT.try_lock();
+    while output.is_none() && time::now_ns() - start < PATIENCE_NS {
+        core::hint::spin_loop();
+        output = OUTPUT.try_lock();
+    }
+    if let Some(output) = &mut output {
+        output.send();
+    }
+    raw(args);
+}
+
+/// Prints without a lock.
+pub(crate) fn raw(args: fmt::Arguments<'_>) {
     struct Raw;
     impl Write for Raw {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -109,10 +125,7 @@ pub(crate) fn last_words(args: fmt::Arguments<'_>) {
             Ok(())
         }
     }
-    if let Some(mut output) = OUTPUT.try_lock() {
-        output.send();
-    }
-    let _ = Raw.write_fmt(args); // as above
+    let _ = Raw.write_fmt(args); // the writer does not fail
 }
 
 /// Sends what was held back.
@@ -135,7 +148,7 @@ impl ConsoleSink for Console {
         if bytes.contains(&b'\n') {
             output.send();
         } else {
-            flush_at(time::now_ticks() + time::timebase() / 50);
+            timer::set_flush(time::now_ticks() + time::timebase() / 50);
         }
     }
 

@@ -4,6 +4,8 @@
 use axvcpu::{AxMmHal, HostPhysAddr, HostVirtAddr};
 use spin::Mutex;
 
+use crate::arch;
+
 const PAGE: u64 = 4096;
 
 /// Frames in use, by the bits of memory that is itself outside of them.
@@ -104,7 +106,7 @@ fn take(count: usize, align: usize) -> Option<HostPhysAddr> {
     }
     let at = FRAMES.lock().as_mut()?.take(count, align)?;
     // SAFETY: frames nobody has, identity-mapped.
-    unsafe { crate::riscv64::zero_pages(at as *mut u8, count * PAGE as usize) };
+    unsafe { arch::zero_pages(at as *mut u8, count * PAGE as usize) };
     Some(HostPhysAddr::new(at))
 }
 
@@ -113,12 +115,19 @@ pub struct Mem;
 
 impl Mem {
     /// Takes `count` frames in a row, zeroed, for a guest's RAM: aligned so that stage 2 maps them with pages as
-    /// large as can be.
+    /// large as can be. It is zero also for a guest that has no caches on.
     pub fn alloc_ram(count: usize) -> Option<HostPhysAddr> {
         const GIGABYTE: usize = 1 << 18;
         const MEGABYTES: usize = 1 << 9;
         let large = if count >= GIGABYTE { take(count, GIGABYTE) } else { None };
-        large.or_else(|| take(count, MEGABYTES)).or_else(|| take(count, 1))
+        let found = large.or_else(|| take(count, MEGABYTES)).or_else(|| take(count, 1))?;
+        Self::clean(found.as_usize() as *const u8, count * PAGE as usize);
+        Some(found)
+    }
+
+    /// Makes what was written to these bytes what a guest finds there that has no caches on.
+    pub fn clean(start: *const u8, size: usize) {
+        arch::clean(start, size);
     }
 }
 

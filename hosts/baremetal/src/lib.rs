@@ -14,23 +14,38 @@
 
 extern crate alloc;
 
+#[cfg(any(target_arch = "aarch64", not(target_os = "none")))]
+#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, unused_imports))]
+// compiled for its unit tests
+mod aarch64;
+mod boot;
 mod console;
+mod cpu;
 mod frames;
 mod guest;
+mod hal;
 #[cfg(target_os = "none")]
 mod heap;
 mod machine;
+pub mod mark;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(not(target_arch = "aarch64"))]
 mod riscv64;
 pub mod time;
+mod timer;
 mod uart;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as arch;
+#[cfg(not(target_arch = "aarch64"))]
+use riscv64 as arch;
 
 pub use console::{Console, read_input};
 pub use frames::Mem;
 pub use guest::GuestFiles;
-pub use machine::Machine;
-pub use riscv64::{Hal, Host, exit};
+pub use hal::{Hal, Host};
+pub use machine::{Machine, exit};
 
 /// What [`main!`] expands to refers to this.
 #[doc(hidden)]

@@ -2,19 +2,18 @@
 #![allow(unsafe_code)] // uses memory and devices the device tree tells of
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 use axvcpu::{AxPerCpu, AxResult, AxVCpuHal};
-use axvcpu_riscv64::RiscvPerCpu;
 use fdt::Fdt;
 use fdt::node::FdtNode;
 use spin::Mutex;
 
+use crate::boot::{online, start_others};
+use crate::cpu::{Cpu, MAX_CPUS};
 use crate::guest::{GuestFiles, Place, modules};
-use crate::riscv64::{Cpu, MAX_CPUS, Plic, online, start_others};
-use crate::{Hal, frames, println, riscv64, status, time, uart};
+use crate::{Hal, arch, frames, mark, println, status, time, uart};
 
 /// A program's function; see [`main!`](crate::main).
 pub type Main = fn(&'static Machine) -> u8;
@@ -30,9 +29,6 @@ pub struct Machine {
     random: u64,
 }
 
-/// A register of QEMU's test device that ends the machine with a status; 0 if there is none.
-static FINISHER: AtomicUsize = AtomicUsize::new(0);
-
 impl Machine {
     /// How many physical CPUs are up. They have the numbers below that.
     pub fn cpus(&self) -> usize {
@@ -44,7 +40,7 @@ impl Machine {
         self.timebase
     }
 
-    /// What its harts can do, as an ISA string.
+    /// What its harts can do, as an ISA string; empty if they are not RISC-V's.
     pub fn isa(&self) -> &str {
         self.isa
     }
@@ -98,30 +94,26 @@ impl Machine {
 
 /// Everything from here to the program: on CPU 0.
 pub(crate) fn boot(device_tree: *const u8) -> ! {
-    // SAFETY: the firmware's promise (SBI 2.0, 9.1).
+    // SAFETY: the firmware's promise (SBI 2.0, 9.1), or that of who found it.
     let tree = match unsafe { Fdt::from_ptr(device_tree) } {
         Ok(tree) => tree,
         Err(error) => panic!("the firmware's device tree cannot be read: {error:?}"),
     };
     let device_tree = (device_tree as u64, tree.total_size() as u64);
-    find_devices(&tree);
+    let bootargs = tree.chosen().bootargs().unwrap_or("");
+    mark::set(mark::find(bootargs));
+    uart::find(&tree);
+    arch::init(&tree);
+    arch::init_cpu();
     let (kernel, initrd) = modules(&tree);
     let modules = [kernel.map(|(place, _)| place), initrd];
+    init_memory(&tree, device_tree, modules.into_iter().flatten());
+
+    let timebase = arch::timebase(&tree);
+    time::set_timebase(timebase);
     let first = tree.cpus().next();
     let property = |name| first.and_then(|cpu| cpu.property(name));
     let text = |name| property(name).and_then(|text| text.as_str()).unwrap_or("");
-    if text("riscv,isa").split('_').any(|extension| extension == "zicboz") {
-        let block = property("riscv,cboz-block-size").and_then(|size| size.as_usize());
-        riscv64::use_blocks(block.unwrap_or(0));
-    }
-    init_memory(&tree, device_tree, modules.into_iter().flatten());
-
-    let timebase = tree
-        .find_node("/cpus")
-        .and_then(|cpus| cpus.property("timebase-frequency"))
-        .and_then(|hertz| hertz.as_usize())
-        .unwrap_or(10_000_000) as u64;
-    time::set_timebase(timebase);
     let chosen = tree.find_node("/chosen");
     let seed = chosen.and_then(|chosen| chosen.property("rng-seed")).map_or(0, |seed| {
         seed.value.iter().take(8).fold(0, |all, &byte| all << 8 | u64::from(byte))
@@ -129,16 +121,16 @@ pub(crate) fn boot(device_tree: *const u8) -> ! {
     let machine: &'static Machine = Box::leak(Box::new(Machine {
         isa: text("riscv,isa"),
         mmu_type: text("mmu-type"),
-        bootargs: tree.chosen().bootargs().unwrap_or(""),
+        bootargs,
         timebase,
         // SAFETY: the loader's memory, which `init_memory` has kept out of use.
         guest: kernel.map(|kernel| unsafe { GuestFiles::new(kernel, initrd) }),
-        random: seed ^ riscv64::time(),
+        random: seed ^ arch::time(),
     }));
 
     enable_virtualization(0);
     start_others(tree.cpus().map(|cpu| cpu.ids().first()));
-    find_interrupts(&tree);
+    arch::route_input(&tree);
     finish(call_main(machine))
 }
 
@@ -155,51 +147,18 @@ fn call_main(_machine: &'static Machine) -> u8 {
     status::HOST
 }
 
-fn find_devices(tree: &Fdt<'static>) {
-    let base = |node: &FdtNode<'_, '_>| {
-        node.reg().and_then(|mut reg| reg.next()).map(|reg| reg.starting_address as usize)
-    };
-    if let Some(at) = tree.find_compatible(&["sifive,test0"]).as_ref().and_then(base) {
-        FINISHER.store(at, Ordering::Relaxed);
-    }
-    let port = tree.find_compatible(&["ns16550a", "ns16550"]);
-    if let Some((port, at)) = port.as_ref().and_then(|port| Some((port, base(port)?))) {
-        let shift = port.property("reg-shift").and_then(|shift| shift.as_usize()).unwrap_or(0);
-        // SAFETY: the device tree's word.
-        unsafe { uart::init(at, shift) };
-    }
+/// Where a device's registers are.
+pub(crate) fn base(node: &FdtNode<'_, '_>) -> Option<usize> {
+    node.reg()?.next().map(|reg| reg.starting_address as usize)
 }
 
-/// The serial port's interrupt, for CPU 0.
-fn find_interrupts(tree: &Fdt<'static>) {
-    if let Some(plic) = plic(tree, Cpu::get(0).map_or(0, |cpu| cpu.hart.load(Ordering::Relaxed))) {
-        plic.init();
-    }
-}
-
-fn plic(tree: &Fdt<'_>, hart: usize) -> Option<Plic> {
-    /// The supervisor's external interrupt, as the hart's own controller numbers it.
-    const SUPERVISOR_EXTERNAL: u32 = 9;
-    let cells = |node: &FdtNode<'_, '_>, name: &str| -> Option<Vec<u32>> {
-        let value = node.property(name)?.value;
-        Some(value.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect())
-    };
-    let node = tree.find_compatible(&["sifive,plic-1.0.0", "riscv,plic0"])?;
-    let base = node.reg()?.next()?.starting_address as usize;
-    let cpu = tree.find_all_nodes("/cpus/cpu").find(|cpu| {
-        cpu.reg()
-            .and_then(|mut reg| reg.next())
-            .is_some_and(|reg| reg.starting_address as usize == hart)
-    })?;
-    let controller =
-        cpu.children().find(|child| child.property("interrupt-controller").is_some())?;
-    let own = *cells(&controller, "phandle")?.first()?;
-    let context = cells(&node, "interrupts-extended")?
-        .chunks_exact(2)
-        .position(|pair| pair == [own, SUPERVISOR_EXTERNAL])?;
-    let port = tree.find_compatible(&["ns16550a", "ns16550"])?;
-    let uart = *cells(&port, "interrupts")?.first()?;
-    Some(Plic { base, context, uart })
+/// The numbers of a property.
+pub(crate) fn cells<'a>(
+    node: &FdtNode<'_, 'a>,
+    name: &str,
+) -> Option<impl Iterator<Item = u32> + 'a> {
+    let value = node.property(name)?.value;
+    Some(value.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])))
 }
 
 /// Makes the memory that nobody has the hypervisor's.
@@ -245,25 +204,25 @@ fn image() -> Place {
     (0, 0)
 }
 
-/// The hypervisor extension of each CPU, on for as long as the machine is up.
-static PER_CPU: [Mutex<AxPerCpu<RiscvPerCpu<Hal>>>; MAX_CPUS] =
+/// The virtualization of each CPU, on for as long as the machine is up.
+static PER_CPU: [Mutex<AxPerCpu<arch::PerCpu>>; MAX_CPUS] =
     [const { Mutex::new(AxPerCpu::new()) }; MAX_CPUS];
 
 /// Switches virtualization on on the CPU this is called on, which has this number.
 pub(crate) fn enable_virtualization(cpu: usize) {
     let mut percpu = PER_CPU[cpu].lock();
     match percpu.init(cpu).and_then(|()| percpu.hardware_enable()) {
-        Ok(()) => {
-            let sstc = axvcpu_riscv64::features::<Hal>().is_some_and(|features| features.sstc);
-            riscv64::init_timer(sstc);
-        }
+        Ok(()) => arch::virtualized(),
         Err(error) => {
-            println!(
-                "axvcpu: CPU {cpu} has no hypervisor extension ({error}); QEMU's has with `-cpu rv64,h=true`"
-            );
+            println!("axvcpu: CPU {cpu} {} ({error})", arch::NOT_VIRTUAL);
             finish(status::HOST)
         }
     }
+}
+
+/// Ends the machine's life; the status is what its runner sees.
+pub fn exit(status: u8) -> ! {
+    finish(status)
 }
 
 /// Ends the machine in an orderly way.
@@ -272,23 +231,9 @@ pub(crate) fn finish(status: u8) -> ! {
     power_off(status)
 }
 
-/// So long does the test device get to end the machine.
-const PATIENCE_NS: u64 = 5_000_000_000;
-
 /// Ends the machine at once.
 pub(crate) fn power_off(status: u8) -> ! {
-    let finisher = FINISHER.load(Ordering::Relaxed);
-    if finisher != 0 {
-        let code = if status == 0 { 0x5555 } else { u32::from(status) << 16 | 0x3333 };
-        // SAFETY: the device's register; the last thing this machine does.
-        unsafe { (finisher as *mut u32).write_volatile(code) };
-        // It takes its time, and the firmware would end the machine by the same device, with a status of its own.
-        let start = time::now_ns();
-        while time::now_ns() - start < PATIENCE_NS {
-            core::hint::spin_loop();
-        }
-    }
-    riscv64::power_off(status != 0);
+    arch::power_off(status);
     loop {
         core::hint::spin_loop();
     }

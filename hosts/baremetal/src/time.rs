@@ -16,7 +16,7 @@ pub fn timebase() -> u64 {
 
 /// The time counter of this CPU; all CPUs' are the same.
 pub fn now_ticks() -> u64 {
-    crate::riscv64::time()
+    crate::arch::time()
 }
 
 /// Nanoseconds since the counter was 0.

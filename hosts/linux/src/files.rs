@@ -24,7 +24,7 @@ pub(crate) fn kernel(path: &Path, backend: Backend, memory: Size) -> Result<Vec<
             }
         });
     }
-    match loader::identify(&file) {
+    match loader::identify(&file, loader::Target::Riscv64) {
         Ok(_) => Ok(file),
         Err(error) => refused(&error.to_string()),
     }

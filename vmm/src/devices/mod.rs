@@ -1,7 +1,10 @@
 //! Devices that are the same on every architecture.
 
+mod input;
+mod pl011;
 mod uart16550;
 
+pub use pl011::Pl011;
 pub use uart16550::Uart16550;
 
 /// The wire from a device to an interrupt controller.

@@ -3,26 +3,19 @@
 //! The transmitter is infinitely fast: a byte written is at the [`ConsoleSink`] before the store has
 //! finished.
 //!
-//! The receiver gets its bytes from a bounded queue, and only when the guest wants them: drivers throw away
-//! what they find in the receiver when they open the port, and what was typed until then would be lost. A
-//! guest wants input while it has receiver interrupts on. One that has never used interrupts wants it when
-//! it looks at the line status twice without writing anything in between, as everybody does who waits.
+//! The receiver gets its bytes from a bounded queue, and only when the guest [wants](Input) them.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use axvcpu::AccessWidth;
 use spin::Mutex;
 
 use super::IrqLine;
+use super::input::Input;
 use crate::{ConsoleSink, MmioDevice, NoDevice};
 
-/// Bytes that may wait for the guest.
-const LINE: usize = 1024;
 /// The depth of the receiver FIFO.
 const FIFO: usize = 16;
-/// Looking at LSR this often without doing anything is asking for input.
-const ASKING: u8 = 2;
 
 mod reg {
     pub(super) const RBR_THR_DLL: u64 = 0;
@@ -95,16 +88,10 @@ pub struct Uart16550 {
 }
 
 struct State {
-    /// Bytes on their way to the receiver; never more than `LINE`, which it has room for from the start.
-    line: VecDeque<u8>,
+    /// Bytes on their way to the receiver.
+    input: Input,
     /// In loopback mode: the byte that the transmitter sent to the receiver.
     looped: Option<u8>,
-    /// Input was refused, and its sender waits to be told of room.
-    refused: bool,
-    /// The guest has used IER: a driver is at work that says when it wants to receive.
-    has_driver: bool,
-    /// How often the guest looked at LSR since it last did something, up to `ASKING`.
-    looks: u8,
     ier: u8,
     fifo_on: bool,
     trigger: usize,
@@ -124,11 +111,8 @@ impl Uart16550 {
     /// A UART after reset.
     pub fn new(sink: Arc<dyn ConsoleSink>, irq: Arc<dyn IrqLine>) -> Self {
         let state = State {
-            line: VecDeque::with_capacity(LINE),
+            input: Input::new(),
             looped: None,
-            refused: false,
-            has_driver: false,
-            looks: 0,
             ier: 0,
             fifo_on: false,
             trigger: 1,
@@ -148,9 +132,7 @@ impl Uart16550 {
     /// [`ConsoleSink::input_wanted`] tells when there is more.
     pub fn push_input(&self, bytes: &[u8]) -> usize {
         let mut state = self.state.lock();
-        let accepted = bytes.len().min(LINE - state.line.len());
-        state.line.extend(&bytes[..accepted]);
-        state.refused |= accepted < bytes.len();
+        let accepted = state.input.push(bytes);
         self.update_irq(&mut state);
         accepted
     }
@@ -158,18 +140,14 @@ impl Uart16550 {
     /// Takes one byte of input past the registers, for firmware calls that read the console.
     pub fn pop_input(&self) -> Option<u8> {
         let mut state = self.state.lock();
-        let byte = state.line.pop_front();
+        let byte = state.input.pop();
         self.after_taking(&mut state);
         byte
     }
 
     /// Tells a sender that was refused that there is room, and the interrupt controller what is left.
     fn after_taking(&self, state: &mut State) {
-        // Not for every single byte, which would be a call each.
-        if state.refused && state.line.len() <= LINE / 2 {
-            state.refused = false;
-            self.sink.input_wanted();
-        }
+        state.input.tell_of_room(&*self.sink);
         self.update_irq(state);
     }
 
@@ -188,8 +166,10 @@ impl State {
         if self.mcr & mcr::LOOPBACK != 0 {
             return self.looped.iter().len();
         }
-        let ready = if self.has_driver { self.ier & ier::RX != 0 } else { self.looks >= ASKING };
-        if !ready { 0 } else { self.line.len().min(if self.fifo_on { FIFO } else { 1 }) }
+        if !self.input.is_wanted(self.ier & ier::RX != 0, true) {
+            return 0;
+        }
+        self.input.len().min(if self.fifo_on { FIFO } else { 1 })
     }
 
     /// The identification of the pending interrupt with the highest priority.
@@ -245,14 +225,14 @@ impl State {
             return 0;
         }
         let looped = self.mcr & mcr::LOOPBACK != 0;
-        let byte = if looped { self.looped.take() } else { self.line.pop_front() };
+        let byte = if looped { self.looped.take() } else { self.input.pop() };
         byte.unwrap_or(0)
     }
 
     fn control_fifo(&mut self, data: u8) {
         let on = data & fcr::ENABLE != 0;
         if data & fcr::CLEAR_RX != 0 {
-            self.line.drain(..self.received().min(self.line.len()));
+            self.input.discard(self.received());
             self.looped = None;
         }
         self.fifo_on = on;
@@ -277,12 +257,12 @@ impl MmioDevice for Uart16550 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let dlab = state.lcr & lcr::DLAB != 0;
-        state.looks = match offset {
-            reg::LSR => (state.looks + 1).min(ASKING),
+        match offset {
+            reg::LSR => state.input.looked(),
             // Reading without having seen that there is something: not waiting, but cleaning up.
-            reg::RBR_THR_DLL if state.received() == 0 => 0,
-            _ => state.looks,
-        };
+            reg::RBR_THR_DLL if state.received() == 0 => state.input.acted(),
+            _ => {}
+        }
         let value = match offset {
             reg::RBR_THR_DLL if dlab => state.divisor[0],
             reg::IER_DLM if dlab => state.divisor[1],
@@ -331,7 +311,7 @@ impl MmioDevice for Uart16550 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let dlab = state.lcr & lcr::DLAB != 0;
-        state.looks = 0;
+        state.input.acted();
         match offset {
             reg::RBR_THR_DLL if dlab => state.divisor[0] = data,
             reg::IER_DLM if dlab => state.divisor[1] = data,
@@ -340,7 +320,9 @@ impl MmioDevice for Uart16550 {
                 let new = data & ier::ALL;
                 // Asking to be told while the register is empty is answered at once.
                 state.thre_news |= new & !state.ier & ier::THRE != 0;
-                state.has_driver |= new != 0;
+                if new != 0 {
+                    state.input.driven();
+                }
                 state.ier = new;
             }
             reg::IIR_FCR => state.control_fifo(data),

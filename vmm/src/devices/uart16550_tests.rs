@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::super::input::LINE;
 use super::*;
 
 #[derive(Default)]

@@ -2,10 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{LoadError, Loaded, u16_at, u32_at, u64_at};
+use super::{LOAD_OFFSET, LoadError, Loaded, Target, u16_at, u32_at, u64_at};
 use crate::{GuestMemory, RamRange};
 
-const EM_RISCV: u16 = 243;
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 const PT_LOAD: u32 = 1;
@@ -30,13 +29,13 @@ struct Segment<'a> {
     size: u64,
 }
 
-/// Loads an ELF program for RISC-V. Segments go to their physical addresses; a position-independent program
-/// without relocations goes to `base`.
+/// Loads an ELF program for `target`. Segments go to their physical addresses; a position-independent program
+/// without relocations goes to [`LOAD_OFFSET`] in memory.
 pub(crate) fn load_elf(
     memory: &GuestMemory,
     ram: RamRange,
-    base: u64,
     file: &[u8],
+    target: Target,
 ) -> Result<Loaded, LoadError> {
     let cut = LoadError::Damaged { what: "it ends within the ELF header" };
     if file.len() < HEADER {
@@ -46,7 +45,7 @@ pub(crate) fn load_elf(
         (Some(2), Some(1)) => {}
         (Some(1), _) => {
             return Err(LoadError::Unsupported {
-                what: "it is a 32-bit ELF program; the guest is 64-bit (riscv64)",
+                what: "it is a 32-bit ELF program; the guest is 64-bit",
             });
         }
         (_, Some(2)) => {
@@ -55,12 +54,12 @@ pub(crate) fn load_elf(
         _ => return damaged("unknown ELF class or byte order"),
     }
     let machine = u16_at(file, 18).ok_or(cut)?;
-    if machine != EM_RISCV {
-        return Err(LoadError::WrongMachine { machine, name: machine_name(machine) });
+    if machine != target.elf_machine() {
+        return Err(LoadError::WrongMachine { machine, name: machine_name(machine), target });
     }
     let bias = match u16_at(file, 16).ok_or(cut)? {
         ET_EXEC => 0,
-        ET_DYN => base,
+        ET_DYN => ram.base.saturating_add(LOAD_OFFSET),
         _ => {
             return Err(LoadError::Unsupported {
                 what: "it is an object or core file, not a program: link it first",
@@ -74,7 +73,7 @@ pub(crate) fn load_elf(
             what: "it needs a dynamic linker: link it statically",
         });
     }
-    place(memory, ram, bias, entry, segments)
+    place(memory, ram, bias, entry, target.instruction_align(), segments)
 }
 
 fn segments(file: &[u8]) -> Result<(Vec<Segment<'_>>, bool), LoadError> {
@@ -156,6 +155,7 @@ fn place(
     ram: RamRange,
     bias: u64,
     entry: u64,
+    align: u64,
     mut segments: Vec<Segment<'_>>,
 ) -> Result<Loaded, LoadError> {
     segments.sort_by_key(|segment| segment.addr);
@@ -182,8 +182,8 @@ fn place(
         return damaged("its entry point lies outside of what it loads");
     };
     let entry = home.addr + (entry - home.virt) + bias;
-    if entry % 2 != 0 {
-        return damaged("its entry point is an odd address");
+    if entry % align != 0 {
+        return damaged("its entry point is not at the address of an instruction");
     }
     for segment in &segments {
         // What is behind the data is zero already: memory starts out as zeros, and nothing overlaps.
@@ -202,6 +202,7 @@ fn machine_name(machine: u16) -> Option<&'static str> {
         40 => "32-bit Arm",
         62 => "x86-64",
         183 => "AArch64 (arm64)",
+        243 => "RISC-V",
         258 => "LoongArch",
         _ => return None,
     })

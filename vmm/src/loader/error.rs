@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::Target;
 use crate::OutsideRam;
 
 /// Why a program could not be loaded.
@@ -23,6 +24,8 @@ pub enum LoadError {
         machine: u16,
         /// Its name, where it is a common one.
         name: Option<&'static str>,
+        /// What the guest is.
+        target: Target,
     },
     /// The file contradicts itself, or ends too early.
     Damaged {
@@ -78,12 +81,12 @@ impl fmt::Display for LoadError {
         match *self {
             Self::Empty => f.write_str("the file is empty"),
             Self::WrongFormat { found, advice } => write!(f, "the file is {found}: {advice}"),
-            Self::WrongMachine { machine, name } => {
+            Self::WrongMachine { machine, name, target } => {
                 match name {
                     Some(name) => write!(f, "the file is an ELF program for {name}")?,
                     None => write!(f, "the file is an ELF program for machine type {machine}")?,
                 }
-                f.write_str(": the guest is RISC-V (riscv64), so it needs a program built for that")
+                write!(f, ": the guest is {}, so it needs a program built for that", target.name())
             }
             Self::Damaged { what } => {
                 write!(f, "the file is damaged: {what}; get or build it again")

@@ -1,12 +1,12 @@
 //! Telling the formats of kernels apart by their first bytes.
 
-use super::{LoadError, u16_at, u32_at};
+use super::{LoadError, Target, u16_at, u32_at};
 
 /// A format that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Linux for RISC-V, as an `Image`.
-    RiscvImage,
+    /// Linux for the guest's architecture, as an `Image`.
+    Image,
     /// An ELF program.
     Elf,
     /// No format known: a flat binary, run from its first byte.
@@ -15,27 +15,8 @@ pub enum Format {
 
 const DECOMPRESS: &str = "decompress it first";
 
-/// Formats that are recognized by bytes at a fixed offset and cannot be loaded. The more specific first:
-/// kernels with an EFI stub also start with the signature of a PE file.
+/// Formats that are recognized by bytes at a fixed offset and cannot be loaded by any machine.
 const WRONG: &[(usize, &[u8], &str, &str)] = &[
-    (
-        56,
-        b"ARM\x64",
-        "a Linux Image for arm64",
-        "the guest is RISC-V, so it needs the Image of a riscv64 kernel",
-    ),
-    (
-        0x202,
-        b"HdrS",
-        "a Linux bzImage for x86",
-        "the guest is RISC-V, so it needs the Image of a riscv64 kernel",
-    ),
-    (
-        4,
-        b"zimg",
-        "a compressed EFI kernel (vmlinuz.efi)",
-        "it unpacks itself under EFI firmware only; use the kernel's arch/riscv/boot/Image",
-    ),
     (0, &[0x1f, 0x8b], "compressed with gzip", "decompress it first (gzip -d)"),
     (0, b"\xfd7zXZ\0", "compressed with xz", "decompress it first (xz -d)"),
     (0, &[0x28, 0xb5, 0x2f, 0xfd], "compressed with zstd", "decompress it first (zstd -d)"),
@@ -56,27 +37,53 @@ const WRONG: &[(usize, &[u8], &str, &str)] = &[
     (0, b"QFI\xfb", "a qcow2 disk image", "use the kernel in it"),
 ];
 
-/// The format of `file`, or an error that names what it is instead.
-pub fn identify(file: &[u8]) -> Result<Format, LoadError> {
+/// The format of `file`, or an error that names what it is instead of a kernel for `target`.
+pub fn identify(file: &[u8], target: Target) -> Result<Format, LoadError> {
     if file.is_empty() {
         return Err(LoadError::Empty);
     }
     let has = |at: usize, magic: &[u8]| file.get(at..).is_some_and(|rest| rest.starts_with(magic));
-    if has(56, b"RSC\x05") {
-        return Ok(Format::RiscvImage);
+    let wrong = |found, advice| Err(LoadError::WrongFormat { found, advice });
+    // Before what says little: kernels with an EFI stub also start with the signature of a PE file.
+    for (magic, of, found) in [
+        (b"RSC\x05", Target::Riscv64, "a Linux Image for RISC-V"),
+        (b"ARM\x64", Target::Arm64, "a Linux Image for arm64"),
+    ] {
+        if has(56, magic) {
+            return if of == target { Ok(Format::Image) } else { wrong(found, target.advice()) };
+        }
     }
     if has(48, b"RISCV\0\0\0") {
-        return Err(LoadError::WrongFormat {
-            found: "a RISC-V Image with a header older than version 0.2",
-            advice: "use a kernel from 2019 or later",
-        });
+        return match target {
+            Target::Riscv64 => wrong(
+                "a RISC-V Image with a header older than version 0.2",
+                "use a kernel from 2019 or later",
+            ),
+            Target::Arm64 => wrong("a Linux Image for RISC-V", target.advice()),
+        };
     }
     if has(0, b"\x7fELF") {
         return Ok(Format::Elf);
     }
+    if has(0x202, b"HdrS") {
+        return wrong("a Linux bzImage for x86", target.advice());
+    }
+    if has(4, b"zimg") {
+        return wrong(
+            "a compressed EFI kernel (vmlinuz.efi)",
+            match target {
+                Target::Riscv64 => {
+                    "it unpacks itself under EFI firmware only; use the kernel's arch/riscv/boot/Image"
+                }
+                Target::Arm64 => {
+                    "it unpacks itself under EFI firmware only; use the kernel's arch/arm64/boot/Image"
+                }
+            },
+        );
+    }
     for &(at, magic, found, advice) in WRONG {
         if has(at, magic) {
-            return Err(LoadError::WrongFormat { found, advice });
+            return wrong(found, advice);
         }
     }
     // A DOS header that points to the header of a PE file.
@@ -89,15 +96,14 @@ pub fn identify(file: &[u8]) -> Result<Format, LoadError> {
                 Some(0x5064) => "an EFI program for RISC-V",
                 _ => "an EFI or Windows program",
             };
-            let advice = "it needs firmware that this machine does not have; use a kernel Image";
-            return Err(LoadError::WrongFormat { found, advice });
+            return wrong(
+                found,
+                "it needs firmware that this machine does not have; use a kernel Image",
+            );
         }
     }
     if is_text(file) {
-        return Err(LoadError::WrongFormat {
-            found: "a text",
-            advice: "a kernel is a program (Image, ELF, or a flat binary)",
-        });
+        return wrong("a text", "a kernel is a program (Image, ELF, or a flat binary)");
     }
     Ok(Format::Flat)
 }

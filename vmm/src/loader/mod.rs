@@ -5,11 +5,15 @@
 mod elf;
 mod error;
 mod format;
+mod target;
 
 pub use error::LoadError;
 pub use format::{Format, identify};
+pub use target::Target;
 
 pub(crate) use elf::load_elf;
+
+use crate::{GuestMemory, RamRange};
 
 /// A program in guest memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,28 @@ pub struct Loaded {
     pub start: u64,
     /// The first guest physical address behind it, memory that it clears itself included.
     pub end: u64,
+}
+
+/// Where programs without an address of their own go: this far into memory. The first 2 MiB belong to the
+/// firmware on real machines.
+pub const LOAD_OFFSET: u64 = 2 << 20;
+
+/// Copies `file` to `offset` in `ram`, where it has `size` bytes, and starts at the first.
+pub(crate) fn load_flat(
+    memory: &GuestMemory,
+    ram: RamRange,
+    file: &[u8],
+    offset: u64,
+    size: u64,
+) -> Result<Loaded, LoadError> {
+    let needed = offset.saturating_add(size);
+    if needed > ram.size {
+        let what = "the kernel";
+        return Err(LoadError::TooSmall { what, needed, available: ram.size });
+    }
+    let start = ram.base + offset;
+    memory.write(start, file)?;
+    Ok(Loaded { entry: start, start, end: start + size })
 }
 
 /// Little-endian numbers out of a file; `None` where it is too short.

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use axvcpu::GuestPhysAddr;
 
 use super::*;
-use crate::riscv::load_kernel;
 use crate::testing::{Heap, Mm};
 use crate::{GuestMemory, RamRange};
+use crate::{arm, riscv};
 
 const BASE: u64 = 0x8000_0000;
 const SIZE: u64 = 4 << 20;
@@ -29,7 +29,11 @@ impl Guest {
     }
 
     fn load(&self, file: &[u8]) -> Result<Loaded, LoadError> {
-        load_kernel(&self.memory, self.ram, file)
+        riscv::load_kernel(&self.memory, self.ram, file)
+    }
+
+    fn load_arm(&self, file: &[u8]) -> Result<Loaded, LoadError> {
+        arm::load_kernel(&self.memory, self.ram, file)
     }
 
     fn bytes(&self, addr: u64, len: usize) -> Vec<u8> {
@@ -69,6 +73,62 @@ fn image(offset: u64, size: u64, flags: u64, version: u32, len: usize) -> Vec<u8
             (56, b"RSC\x05"),
         ],
     )
+}
+
+fn arm_image(offset: u64, size: u64, flags: u64, len: usize) -> Vec<u8> {
+    let [offset, size, flags] = [offset, size, flags].map(u64::to_le_bytes);
+    file(len, &[(0, b"MZ"), (8, &offset), (16, &size), (24, &flags), (56, b"ARM\x64")])
+}
+
+#[test]
+fn linux_image_for_arm() {
+    let guest = Guest::new();
+    for offset in [0, 0x8_0000, 0x12_3000] {
+        let file = arm_image(offset, 0x10_0000, 0xa, 128);
+        let start = BASE + offset;
+        let loaded = Loaded { entry: start, start, end: start + 0x10_0000 };
+        assert_eq!(guest.load_arm(&file), Ok(loaded));
+        assert_eq!(guest.bytes(start, 128), file);
+    }
+    let start = BASE + 0x8_0000;
+    let old = Loaded { entry: start, start, end: start + 200 };
+    assert_eq!(guest.load_arm(&arm_image(u64::MAX, 0, 0, 200)), Ok(old));
+    // Relative to the first 2 MiB that are whole.
+    let ram = RamRange { base: BASE + 0x1000, size: SIZE - 0x1000 };
+    let loaded = arm::load_kernel(&guest.memory, ram, &arm_image(0, 16, 0, 64));
+    assert_eq!(loaded.map(|loaded| loaded.entry), Ok(BASE + (2 << 20)));
+    for (bad, word) in [
+        (arm_image(0, 5 << 20, 0, 128), "needs 5 MiB"),
+        (arm_image(0, u64::MAX, 0, 128), "raise --memory"),
+        (arm_image(!0xfff, u64::MAX, 0, 128), "raise --memory"),
+        (arm_image(0x800, 16, 0, 128), "multiple of 4 KiB"),
+        (arm_image(0, 16, 1, 128), "big-endian"),
+    ] {
+        let message = guest.load_arm(&bad).unwrap_err().to_string();
+        assert!(message.contains(word), "{message:?} lacks {word:?}");
+    }
+}
+
+#[test]
+fn messages_name_what_the_guest_needs() {
+    let guest = Guest::new();
+    for (bad, of, word) in [
+        (image(0, 0, 0, 2, 128), "a Linux Image for RISC-V", "Image of an arm64 kernel"),
+        (file(64, &[(48, b"RISCV\0\0\0")]), "a Linux Image for RISC-V", "arm64"),
+        (file(0x300, &[(0x202, b"HdrS")]), "x86", "Image of an arm64 kernel"),
+        (file(64, &[(0, b"MZ"), (4, b"zimg")]), "EFI", "arch/arm64/boot/Image"),
+        (elf(&[], |_| ()), "an ELF program for RISC-V", "the guest is AArch64 (arm64)"),
+        (elf(&[], |f| f[18] = 62), "x86-64", "the guest is AArch64 (arm64)"),
+    ] {
+        let message = guest.load_arm(&bad).unwrap_err().to_string();
+        assert!(message.contains(of) && message.contains(word), "{message}");
+    }
+    let message = message(&arm_image(0, 0, 0, 128));
+    assert!(message.contains("arm64: the guest is RISC-V"), "{message}");
+    let program = elf(&[(1, BASE, BASE, b"code", 4)], |f| f[18] = 183);
+    assert_eq!(guest.load_arm(&program).map(|loaded| loaded.entry), Ok(BASE));
+    let odd = elf(&[(1, BASE, BASE, b"code", 4)], |f| (f[18], f[24]) = (183, 2));
+    assert!(guest.load_arm(&odd).unwrap_err().to_string().contains("address of an instruction"));
 }
 
 #[test]
@@ -143,7 +203,10 @@ fn wrong_formats_are_named() {
         assert!(message(&bad).contains(name), "{} lacks {name}", message(&bad));
     }
     // A DOS header that points nowhere makes no PE file.
-    assert_eq!(identify(&file(64, &[(0, b"MZ"), (0x3c, &[0xff; 4])])), Ok(Format::Flat));
+    assert_eq!(
+        identify(&file(64, &[(0, b"MZ"), (0x3c, &[0xff; 4])]), Target::Riscv64),
+        Ok(Format::Flat)
+    );
 }
 
 /// A segment: type, physical and virtual address, data, size in memory.
@@ -241,7 +304,7 @@ fn hostile_elf_files() {
         (elf(&[good], phdr(24, BASE + SIZE - 63)), "raise --memory"),
         (elf(&[good], phdr(40, SIZE + 1)), "raise --memory"),
         (elf(&[good], |f| f[24] = 64), "entry point lies outside"),
-        (elf(&[good], |f| f[24] = 1), "odd"),
+        (elf(&[good], |f| f[24] = 1), "not at the address of an instruction"),
         (elf(&[good, (1, BASE + 63, BASE + 63, b"x", 1)], |_| ()), "overlap"),
         (elf(&[good; 65], |_| ()), "64 segments"),
         // A position-independent one whose place overflows.
@@ -267,6 +330,8 @@ fn damaged_files_never_panic() {
             |_| (),
         ),
         image(2 << 20, 4096, 0, 2, 256),
+        arm_image(0x8_0000, 4096, 0xa, 256),
+        elf(&[(1, BASE, BASE, b"some code", 64)], |f| f[18] = 183),
         file(0x300, &[(0, b"MZ"), (0x3c, &[0x80]), (0x80, b"PE\0\0")]),
     ];
     let guest = Guest::new();
@@ -284,7 +349,12 @@ fn damaged_files_never_panic() {
         if next() % 8 == 0 {
             file.truncate(next() as usize % file.len());
         }
-        match guest.load(&file) {
+        let result = if round / originals.len() % 2 == 0 {
+            guest.load(&file)
+        } else {
+            guest.load_arm(&file)
+        };
+        match result {
             Ok(program) => {
                 loaded += 1;
                 assert!(guest.ram.contains(program.start, program.end - program.start));

@@ -15,13 +15,19 @@ use axvcpu::{AxMmHal, GuestPhysAddr, HostPhysAddr};
 ///
 /// From the moment it is handed over until it is dropped, the `size` bytes at `host_phys` are mapped,
 /// readable and writable at [`phys_to_virt`](AxMmHal::phys_to_virt) of that address, contiguous there, and
-/// nobody else's: no reference to them exists anywhere. Both functions always answer the same.
+/// nobody else's: no reference to them exists anywhere. Address and size always stay the same.
 pub unsafe trait RamBacking: Send + Sync + 'static {
     /// The first byte; 4 KiB aligned. Where it is 2 MiB or 1 GiB aligned, stage 2 uses pages of that size.
     fn host_phys(&self) -> HostPhysAddr;
 
     /// The size in bytes, a multiple of 4 KiB.
     fn size(&self) -> u64;
+
+    /// The monitor has written `len` bytes at `offset`. For hosts whose guests may look at memory past the
+    /// caches, as guests do that start with theirs off: the host cleans its own.
+    fn written(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
 }
 
 /// A range of guest RAM.
@@ -86,7 +92,7 @@ struct Region {
     host: HostPhysAddr,
     /// `phys_to_virt` of `host`.
     virt: *mut u8,
-    _backing: Box<dyn RamBacking>,
+    backing: Box<dyn RamBacking>,
 }
 
 // SAFETY: `virt` is used for atomic accesses only, and the backing itself can be sent and shared.
@@ -130,7 +136,7 @@ impl GuestMemory {
             return Err(RamError::Overlap);
         }
         let virt = M::phys_to_virt(host).as_usize() as *mut u8;
-        self.regions.push(Region { range, host, virt, _backing: backing });
+        self.regions.push(Region { range, host, virt, backing });
         self.regions.sort_by_key(|region| region.range.base);
         Ok(())
     }
@@ -152,7 +158,7 @@ impl GuestMemory {
 
     /// Copies guest memory at `addr` to `buf`.
     pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), OutsideRam> {
-        let from = self.locate(addr, buf.len())?;
+        let (from, _) = self.locate(addr, buf.len())?;
         // SAFETY: `locate` found the range inside a backing, whose promise is the one asked for.
         unsafe { copy::read(from, buf) };
         Ok(())
@@ -161,18 +167,19 @@ impl GuestMemory {
     /// Copies `buf` to guest memory at `addr`. Whoever writes code also requests
     /// [`Fence::INSTRUCTION`](axvcpu::Fence::INSTRUCTION) of the vCPUs that may run it.
     pub fn write(&self, addr: u64, buf: &[u8]) -> Result<(), OutsideRam> {
-        let to = self.locate(addr, buf.len())?;
+        let (to, region) = self.locate(addr, buf.len())?;
         // SAFETY: as in `read`.
         unsafe { copy::write(to, buf) };
+        region.backing.written(addr - region.range.base, buf.len() as u64);
         Ok(())
     }
 
-    /// The first of `len` bytes, if they are all in one range.
-    fn locate(&self, addr: u64, len: usize) -> Result<*mut u8, OutsideRam> {
+    /// The first of `len` bytes, if they are all in one range, and the range.
+    fn locate(&self, addr: u64, len: usize) -> Result<(*mut u8, &Region), OutsideRam> {
         let len = len as u64;
         let region = self.regions.iter().find(|region| region.range.contains(addr, len));
         let region = region.ok_or(OutsideRam { addr, len })?;
-        Ok(region.virt.wrapping_add((addr - region.range.base) as usize))
+        Ok((region.virt.wrapping_add((addr - region.range.base) as usize), region))
     }
 }
 
@@ -222,6 +229,18 @@ mod tests {
         memory.write(0x8000_2000, &[]).unwrap();
         assert!(memory.contains(0x1000, 4096) && !memory.contains(0x1000, 4097));
         assert!(!memory.contains(u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn backings_hear_of_what_was_written() {
+        let heap = Heap::new(8192);
+        let written = heap.written.clone();
+        let mut memory = GuestMemory::new();
+        memory.add::<Mm>(GuestPhysAddr::new(0x8000_0000), Box::new(heap)).unwrap();
+        memory.write(0x8000_0010, &[1; 5]).unwrap();
+        memory.write(0x8000_1ff0, &[1; 17]).unwrap_err();
+        memory.read(0x8000_0020, &mut [0; 4]).unwrap();
+        assert_eq!(*written.lock().unwrap(), [(0x10, 5)]);
     }
 
     #[test]

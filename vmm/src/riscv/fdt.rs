@@ -11,7 +11,7 @@ use vm_fdt::{Error, FdtWriter};
 
 use super::layout::{PLIC_BASE, UART_BASE, UART_IRQ, UART_SIZE};
 use super::plic;
-use crate::RamRange;
+use crate::fdt::Boot;
 
 /// What differs from machine to machine.
 pub(super) struct Machine<'a> {
@@ -19,10 +19,7 @@ pub(super) struct Machine<'a> {
     pub(super) isa: &'a str,
     pub(super) mmu_type: &'a str,
     pub(super) timebase: u32,
-    pub(super) ram: RamRange,
-    pub(super) bootargs: &'a str,
-    pub(super) initrd: Option<RamRange>,
-    pub(super) seed: Option<u64>,
+    pub(super) boot: Boot<'a>,
 }
 
 const PLIC_PHANDLE: u32 = 1;
@@ -41,32 +38,11 @@ pub(super) fn build(machine: &Machine<'_>) -> Result<Vec<u8>, Error> {
     fdt.property_u32("#size-cells", 2)?;
     fdt.property_string("compatible", "riscv-virtio")?;
     fdt.property_string("model", "axvcpu,virt")?;
-    chosen(&mut fdt, machine)?;
-    let memory = fdt.begin_node(&format!("memory@{:x}", machine.ram.base))?;
-    fdt.property_string("device_type", "memory")?;
-    fdt.property_array_u64("reg", &[machine.ram.base, machine.ram.size])?;
-    fdt.end_node(memory)?;
+    machine.boot.write(&mut fdt, &format!("/soc/serial@{UART_BASE:x}"))?;
     cpus(&mut fdt, machine)?;
     soc(&mut fdt, machine)?;
     fdt.end_node(root)?;
     fdt.finish()
-}
-
-fn chosen(fdt: &mut FdtWriter, machine: &Machine<'_>) -> Result<(), Error> {
-    let chosen = fdt.begin_node("chosen")?;
-    fdt.property_string("bootargs", machine.bootargs)?;
-    fdt.property_string("stdout-path", &format!("/soc/serial@{UART_BASE:x}"))?;
-    if let Some(RamRange { base, size }) = machine.initrd {
-        fdt.property_u64("linux,initrd-start", base)?;
-        fdt.property_u64("linux,initrd-end", base + size)?;
-    }
-    if let Some(seed) = machine.seed {
-        let mut numbers = Numbers(seed);
-        fdt.property_u64("kaslr-seed", numbers.next())?;
-        let seed: [u64; 8] = core::array::from_fn(|_| numbers.next());
-        fdt.property_array_u64("rng-seed", &seed)?;
-    }
-    fdt.end_node(chosen)
 }
 
 fn cpus(fdt: &mut FdtWriter, machine: &Machine<'_>) -> Result<(), Error> {
@@ -157,18 +133,6 @@ pub(super) fn extensions(isa: &str) -> Vec<String> {
     }
     parts.for_each(&mut add);
     extensions
-}
-
-/// Numbers that look random and depend on the seed alone (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
-    }
 }
 
 #[cfg(test)]

@@ -1,25 +1,23 @@
 //! Kernels for RISC-V: the Linux `Image` (Documentation/arch/riscv/boot-image-header.rst), ELF, and flat
 //! binaries.
 
-use crate::loader::{Format, LoadError, Loaded, identify, load_elf, u32_at, u64_at};
+use crate::loader::{
+    Format, LOAD_OFFSET, LoadError, Loaded, Target, identify, load_elf, load_flat, u32_at, u64_at,
+};
 use crate::{GuestMemory, RamRange};
-
-/// Where programs without an address of their own go: this far into memory. The first 2 MiB belong to the
-/// firmware on real machines.
-pub const LOAD_OFFSET: u64 = 2 << 20;
 
 /// Images are aligned to a large page, so that the kernel can map itself with those.
 const ALIGN: u64 = 2 << 20;
 
 /// Loads the kernel in `file`, whose format is found out, to `ram`.
 pub fn load_kernel(memory: &GuestMemory, ram: RamRange, file: &[u8]) -> Result<Loaded, LoadError> {
-    match identify(file)? {
-        Format::RiscvImage => {
+    match identify(file, Target::Riscv64)? {
+        Format::Image => {
             let (offset, size) = image_header(file)?;
-            copy(memory, ram, file, offset, size)
+            load_flat(memory, ram, file, offset, size)
         }
-        Format::Elf => load_elf(memory, ram, ram.base.saturating_add(LOAD_OFFSET), file),
-        Format::Flat => copy(memory, ram, file, LOAD_OFFSET, file.len() as u64),
+        Format::Elf => load_elf(memory, ram, file, Target::Riscv64),
+        Format::Flat => load_flat(memory, ram, file, LOAD_OFFSET, file.len() as u64),
     }
 }
 
@@ -44,21 +42,4 @@ fn image_header(file: &[u8]) -> Result<(u64, u64), LoadError> {
     }
     // The size includes memory that is not in the file. Some tools pad the file beyond it.
     Ok((offset, size.max(file.len() as u64)))
-}
-
-fn copy(
-    memory: &GuestMemory,
-    ram: RamRange,
-    file: &[u8],
-    offset: u64,
-    size: u64,
-) -> Result<Loaded, LoadError> {
-    let needed = offset.saturating_add(size);
-    if needed > ram.size {
-        let what = "the kernel";
-        return Err(LoadError::TooSmall { what, needed, available: ram.size });
-    }
-    let start = ram.base + offset;
-    memory.write(start, file)?;
-    Ok(Loaded { entry: start, start, end: start + size })
 }

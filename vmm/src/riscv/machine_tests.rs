@@ -2,12 +2,15 @@
 
 use alloc::string::ToString;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use axvcpu::{AccessKind, AccessWidth, AxVCpuExitReason as Exit, Fence, VCpuState};
+use axvcpu::{
+    AccessKind, AccessWidth, AxError, AxVCpuExitReason as Exit, Fence, GuestPhysAddr, VCpuState,
+};
 use sbi_spec::{hsm, rfnc, spi, srst};
 
 use super::*;
@@ -129,6 +132,8 @@ fn exits_are_answered_and_counted() {
         6 => Exit::IoRead { port: 0x80, width: AccessWidth::Word },
         7 => Exit::Nothing,
         8 => Exit::ExternalInterrupt { vector: 3 },
+        9 => Exit::SysRegRead { addr: 0x800 },
+        10 => Exit::SysRegWrite { addr: 0x800, value: 1 },
         _ => {
             sender.send((regs.answers.clone(), regs.failed_accesses)).unwrap();
             shutdown()
@@ -136,7 +141,7 @@ fn exits_are_answered_and_counted() {
     });
     let (vm, console) = machine(vec![program]);
     assert_eq!(vm.run_vcpu(0, &Threads::new()), Outcome::PowerOff);
-    assert_eq!(seen.recv().unwrap(), (vec![0x60, 0, 0xffff], 3));
+    assert_eq!(seen.recv().unwrap(), (vec![0x60, 0, 0xffff], 5));
     assert_eq!(*console.0.lock().unwrap(), b"x");
     let stats = vm.total_stats();
     for (kind, count) in [
@@ -147,11 +152,12 @@ fn exits_are_answered_and_counted() {
         (ExitKind::Nothing, 1),
         (ExitKind::ExternalInterrupt, 1),
         (ExitKind::Hypercall, 1),
-        (ExitKind::Unclaimed, 4),
+        (ExitKind::SysReg, 2),
+        (ExitKind::Unclaimed, 6),
     ] {
         assert_eq!(stats.count(kind), count, "{kind:?}");
     }
-    assert_eq!(stats.total(), 10);
+    assert_eq!(stats.total(), 12);
     assert_eq!(vm.outcome(), Some(Outcome::PowerOff));
 }
 
@@ -163,8 +169,13 @@ fn other_ends() {
     };
     assert_eq!(end(Exit::SystemDown), Outcome::PowerOff);
     assert_eq!(end(Exit::SystemReset), Outcome::Reboot { warm: false });
-    let exit = Exit::FailEntry { reason: 7 };
-    assert_eq!(end(exit), Outcome::UnknownExit { cpu: 0, exit });
+    for exit in [
+        Exit::FailEntry { reason: 7 },
+        Exit::CpuDown { state: 0 },
+        Exit::SendIpi { base: 0, mask: 1, vector: 1 },
+    ] {
+        assert_eq!(end(exit), Outcome::UnknownExit { cpu: 0, exit });
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ mod machine;
 mod plic;
 mod sbi;
 
-pub use image::{LOAD_OFFSET, load_kernel};
-pub use machine::{BuildError, MAX_CPUS, RiscvVm, RiscvVmConfig};
+pub use crate::loader::LOAD_OFFSET;
+pub use crate::machine::BuildError;
+pub use image::load_kernel;
+pub use machine::{MAX_CPUS, RiscvVm, RiscvVmConfig};
 pub use plic::{Harts, Plic, SIZE as PLIC_SIZE, SOURCES as PLIC_SOURCES};
 pub use sbi::Sbi;

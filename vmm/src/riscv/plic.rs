@@ -11,6 +11,7 @@ use axvcpu::{AccessWidth, AxArchVCpu};
 use axvcpu_riscv::csr;
 
 use crate::devices::IrqLine;
+use crate::updates::Updates;
 use crate::{Cpus, MmioDevice, NoDevice};
 
 /// The highest interrupt source. Source 0 does not exist.
@@ -72,8 +73,7 @@ struct Context {
     threshold: AtomicU32,
     /// What the hart was told last. Belongs to the thread that computes the output.
     told: AtomicBool,
-    /// How many threads want the output computed anew. The first of them does it, also for the others.
-    updates: AtomicU32,
+    updates: Updates,
 }
 
 /// The interrupt controller of a machine.
@@ -172,26 +172,15 @@ impl Plic {
     }
 
     /// Tells a hart whether it is interrupted.
-    ///
-    /// Two threads that do this at once could tell it in the wrong order; so the second only leaves word,
-    /// and the first looks again before it goes.
     fn update(&self, hart: usize) {
         let Some(context) = self.contexts.get(hart) else { return };
-        if context.updates.fetch_add(1, Ordering::SeqCst) != 0 {
-            return;
-        }
-        let mut seen = 1;
-        loop {
+        context.updates.run(|| {
             let threshold = context.threshold.load(Ordering::SeqCst);
             let asserted = self.best(context).is_some_and(|(_, priority)| priority > threshold);
             if context.told.swap(asserted, Ordering::Relaxed) != asserted {
                 self.harts.set_external(hart, asserted);
             }
-            match context.updates.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return,
-                Err(more) => seen = more,
-            }
-        }
+        });
     }
 
     /// The hart and context behind a context number of the address map.

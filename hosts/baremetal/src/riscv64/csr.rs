@@ -62,6 +62,18 @@ pub(crate) unsafe fn clear<const NUM: u16>(bits: u64) {
     let _ = bits;
 }
 
+/// What `tp` points to.
+#[cfg(target_os = "none")]
+#[inline(always)]
+pub(crate) fn this_cpu() -> *const crate::cpu::Cpu {
+    let this;
+    // SAFETY: reads a register, which never changes.
+    unsafe {
+        core::arch::asm!("mv {}, tp", out(reg) this, options(nomem, nostack, pure));
+    }
+    this
+}
+
 /// Waits until an interrupt is pending that `sie` enables; whether it may be taken makes no difference. Also comes
 /// back for no reason.
 pub(crate) fn wait_for_interrupt() {

@@ -1,28 +1,24 @@
 //! The platform on RISC-V: harts under an SBI firmware.
 
 mod boot;
-mod cpu;
 mod csr;
-mod hal;
 mod irq;
+mod machine;
+mod plic;
 mod sbi;
 mod timer;
 mod zero;
 
-pub(crate) use boot::{online, start_others};
-pub(crate) use cpu::{Cpu, MAX_CPUS};
-pub use hal::{Hal, Host};
-pub(crate) use irq::Plic;
-pub(crate) use sbi::{power_off, write_console};
-pub(crate) use timer::{init as init_timer, set_flush as flush_at};
-pub(crate) use zero::{use_blocks, zero_pages};
+pub(crate) use boot::start_cpu;
+#[cfg(target_os = "none")]
+pub(crate) use csr::this_cpu;
+pub(crate) use csr::wait_for_interrupt;
+pub(crate) use irq::{dispatch, init_cpu, kick_self, pending};
+pub(crate) use machine::{NOT_VIRTUAL, init, power_off, timebase};
+pub(crate) use plic::route_input;
+pub(crate) use sbi::{send_ipi as kick, write_console};
+pub(crate) use timer::{program_timer, time, virtualized};
+pub(crate) use zero::{clean, zero_pages};
 
-/// The time counter.
-pub(crate) fn time() -> u64 {
-    csr::read::<{ axvcpu_riscv::csr::num::TIME }>()
-}
-
-/// Ends the machine's life; the status is what its runner sees.
-pub fn exit(status: u8) -> ! {
-    crate::machine::finish(status)
-}
+/// The hypervisor extension of a hart.
+pub(crate) type PerCpu = axvcpu_riscv64::RiscvPerCpu<crate::Hal>;

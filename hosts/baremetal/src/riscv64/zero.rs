@@ -34,6 +34,9 @@ pub(crate) unsafe fn zero_pages(start: *mut u8, size: usize) {
     unsafe { core::ptr::write_bytes(start, 0, size) };
 }
 
+/// Makes memory what a guest reads that starts without caches: nothing to do, as harts have none that show.
+pub(crate) fn clean(_start: *const u8, _size: usize) {}
+
 /// # Safety
 ///
 /// As for [`zero_pages`]; `block` is the hart's, and a page is a multiple of [`UNROLLED`] blocks.

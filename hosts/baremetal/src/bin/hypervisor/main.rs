@@ -8,9 +8,12 @@
 
 extern crate alloc;
 
-mod isa;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod options;
 mod ram;
+#[cfg(not(target_arch = "aarch64"))]
+mod riscv;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -18,20 +21,19 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use axvcpu_baremetal::{Console, Hal, Host, Machine, print, println, read_input, status, time};
-use axvcpu_riscv64::{Features, RiscvConfig, RiscvVCpu, features};
-use axvcpu_vmm::riscv::{BuildError, RiscvVm, RiscvVmConfig};
-use axvcpu_vmm::{End, Summary};
+use axvcpu_baremetal::{Host, Machine, mark, print, println, read_input, status, time};
+use axvcpu_vmm::{BuildError, End, Summary};
 
+#[cfg(target_arch = "aarch64")]
+use arm as arch;
+#[cfg(not(target_arch = "aarch64"))]
+use riscv as arch;
+
+use arch::{BACKEND, COMMAND_LINE, Vm};
 use options::{Form, Options};
 use ram::GuestRam;
 
 axvcpu_baremetal::main!(hypervisor);
-
-type Vm = RiscvVm<RiscvVCpu<Hal>>;
-
-/// Linux on RISC-V cuts longer command lines off (its `COMMAND_LINE_SIZE`, with a NUL at the end).
-const COMMAND_LINE: usize = 1023;
 
 /// Why no guest was started.
 enum Failure {
@@ -42,7 +44,7 @@ enum Failure {
 }
 
 fn hypervisor(machine: &'static Machine) -> u8 {
-    let mark = options::mark(machine.bootargs());
+    let mark = mark::find(machine.bootargs());
     separate(mark);
     let (text, status) = match prepare(machine) {
         Ok((options, vm)) => return run(machine, &options, mark, &vm),
@@ -79,40 +81,11 @@ fn build(machine: &Machine, options: &Options) -> Result<Arc<Vm>, Failure> {
             options.memory >> 20
         ))
     })?;
-    let features = features::<Hal>().unwrap_or_default();
-    let isa = isa::of_guest(machine.isa(), |extension| has_state(&features, extension));
-    let config = RiscvVmConfig {
-        cpus: options.cpus.into(),
-        isa: &isa,
-        mmu_type: machine.mmu_type(),
-        timebase: machine.timebase(),
-        kernel: files.kernel,
-        initrd: files.initrd,
-        bootargs: files.bootargs,
-        seed: Some(machine.random()),
-        ..RiscvVmConfig::default()
-    };
-    // The guest's time begins now.
-    let vcpu = RiscvConfig {
-        time_offset: time::now_ticks().wrapping_neg(),
-        timebase: machine.timebase(),
-        ..RiscvConfig::new()
-    };
-    let vm = Vm::new(&config, Box::new(ram), Arc::new(Console), |_| vcpu, |_| ());
+    let vm = arch::build(machine, options, &files, ram);
     vm.map(Arc::new).map_err(|error| match error {
         BuildError::Kernel(_) | BuildError::Initrd(_) => Failure::Usage(error.to_string()),
         error => Failure::Host(format!("the machine cannot be built: {error}")),
     })
-}
-
-/// Whether the vCPUs have the state that an extension adds. Those that add none always work.
-fn has_state(features: &Features, extension: &str) -> bool {
-    match extension {
-        "f" | "d" => features.fp,
-        "v" => features.vlenb != 0,
-        "sstc" => features.sstc,
-        _ => true,
-    }
 }
 
 /// Runs the machine to its end on all physical CPUs, and reports. Answers the exit status.
@@ -133,7 +106,7 @@ fn run(machine: &Machine, options: &Options, mark: &str, vm: &Arc<Vm>) -> u8 {
     separate(mark);
     let summary = Summary {
         end: &end,
-        backend: "riscv64",
+        backend: BACKEND,
         memory: options.memory,
         wall_ns,
         process: None,
@@ -174,20 +147,6 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn extensions_with_state_need_the_hardware() {
-        // Made by changing, as other crates cannot name all its fields.
-        let mut found = Features::default();
-        for extension in ["f", "d", "v", "sstc"] {
-            assert!(!has_state(&found, extension), "{extension}");
-        }
-        assert!(has_state(&found, "zba"));
-        (found.fp, found.vlenb, found.sstc) = (true, 16, true);
-        for extension in ["f", "d", "v", "sstc", "zba"] {
-            assert!(has_state(&found, extension), "{extension}");
-        }
-    }
 
     #[test]
     fn control_characters_are_shown_not_sent() {

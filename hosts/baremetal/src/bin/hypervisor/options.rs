@@ -3,14 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 
+use axvcpu_baremetal::mark;
+
 /// As many CPUs as a guest can have.
 const MAX_CPUS: u8 = 8;
 
 /// A guest has at least this much memory: the kernel goes 2 MiB into it, and something must fit behind that.
 const MIN_MEMORY: u64 = 4 << 20;
-
-/// A mark is no longer than this.
-const MARK: usize = 64;
 
 /// What the command line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +66,17 @@ impl Options {
                         _ => return Err(wrong("give text, json or none")),
                     }
                 }
-                "mark" if is_mark(value) => {}
+                "mark" if mark::is_mark(value) => {}
                 "mark" => {
-                    return Err(wrong(&format!("give up to {MARK} letters and digits")));
+                    return Err(wrong(&format!("give up to {} letters and digits", mark::LONGEST)));
                 }
+                // The platform has seen to it, where there is a choice.
+                "vhe" if ["on", "off"].contains(&value) => {}
+                "vhe" => return Err(wrong("give on or off")),
                 _ => {
                     return Err(format!(
-                        "there is no option '{word}'; there are cpus=N, memory=SIZE, summary=text|json|none and \
-                         mark=WORD"
+                        "there is no option '{word}'; there are cpus=N, memory=SIZE, summary=text|json|none, \
+                         mark=WORD and vhe=on|off"
                     ));
                 }
             }
@@ -99,16 +101,6 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(unit).filter(|size| size % 4096 == 0 && *size >= MIN_MEMORY)
 }
 
-fn is_mark(value: &str) -> bool {
-    value.len() <= MARK && value.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// The mark on this command line, whatever is wrong with the rest of it: it is needed to tell.
-pub(crate) fn mark(text: &str) -> &str {
-    let mut values = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix("mark="));
-    values.rfind(|value| is_mark(value)).unwrap_or("")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,14 +109,13 @@ mod tests {
     fn defaults() {
         assert_eq!(Options::parse(""), Ok(Options::default()));
         assert_eq!(Options::parse(" \t"), Ok(Options::default()));
-        assert_eq!(mark(""), "");
     }
 
     #[test]
     fn everything_at_once() {
-        let line = "cpus=4 memory=1G summary=json mark=00ff";
+        let line = "cpus=4 memory=1G summary=json mark=00ff vhe=off";
         let expected = Options { cpus: 4, memory: 1 << 30, summary: Form::Json };
-        assert_eq!((Options::parse(line), mark(line)), (Ok(expected), "00ff"));
+        assert_eq!(Options::parse(line), Ok(expected));
         assert_eq!(Options::parse("summary=none").unwrap().summary, Form::None);
         assert_eq!(Options::parse("memory=134217728").unwrap().memory, 128 << 20);
         assert_eq!(Options::parse("cpus=2 cpus=3").unwrap().cpus, 3, "the last word counts");
@@ -141,6 +132,7 @@ mod tests {
             ("memory=1T", "'1T' for memory=: give whole pages"),
             ("summary=yes", "'yes' for summary=: give text, json or none"),
             ("mark=a-b", "'a-b' for mark=: give up to 64 letters"),
+            ("vhe=maybe", "'maybe' for vhe=: give on or off"),
             ("cpu=1", "no option 'cpu=1'; there are cpus=N"),
             ("quiet", "no option 'quiet'"),
             ("CPUS=1", "no option"),
@@ -181,12 +173,5 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn the_mark_is_there_for_mistakes_as_well() {
-        assert_eq!(mark("cpus=99 mark=beef nonsense"), "beef");
-        assert_eq!(mark("mark=\x1b[2J"), "");
-        assert_eq!(mark("xmark=1"), "");
     }
 }

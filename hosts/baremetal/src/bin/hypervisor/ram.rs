@@ -35,4 +35,8 @@ unsafe impl RamBacking for GuestRam {
     fn size(&self) -> u64 {
         4096 * self.frames as u64
     }
+
+    fn written(&self, offset: u64, len: u64) {
+        Mem::clean((self.at.as_u64() + offset) as *const u8, len as usize);
+    }
 }

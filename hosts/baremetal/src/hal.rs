@@ -6,23 +6,22 @@ use core::sync::atomic::Ordering;
 use axvcpu::AxVCpuHal;
 use axvcpu_vmm::VmHost;
 
-use super::cpu::Cpu;
-use super::{csr, irq, sbi, timer};
-use crate::{Machine, Mem, time};
+use crate::cpu::Cpu;
+use crate::{Machine, Mem, arch, time, timer};
 
 /// The platform under the vCPUs.
 pub struct Hal;
 
-// SAFETY: `tp` points to a block of each CPU's own, which has its number and its word.
+// SAFETY: a register points to a block of each CPU's own, which has its number and its word.
 unsafe impl AxVCpuHal for Hal {
     type MmHal = Mem;
 
     fn irq_fetch() -> usize {
-        irq::pending()
+        arch::pending()
     }
 
     fn irq_hanlder() {
-        irq::dispatch();
+        arch::dispatch();
     }
 
     #[inline(always)]
@@ -32,9 +31,9 @@ unsafe impl AxVCpuHal for Hal {
 
     fn kick_cpu(cpu: usize) {
         if cpu == Self::cpu_id() {
-            irq::kick_self(); // without the firmware
+            arch::kick_self();
         } else if let Some(cpu) = Cpu::get(cpu) {
-            sbi::send_ipi(cpu.hart.load(Ordering::Relaxed));
+            arch::kick(cpu.hardware_id.load(Ordering::Relaxed));
         }
     }
 
@@ -78,8 +77,8 @@ impl VmHost for Host {
         timer::set_slice(u64::MAX);
         timer::set_wait(deadline_ns.map_or(u64::MAX, time::ticks_at));
         // A kick that came before is pending still, and ends this at once.
-        csr::wait_for_interrupt();
-        irq::dispatch();
+        arch::wait_for_interrupt();
+        arch::dispatch();
         timer::set_wait(u64::MAX);
     }
 

@@ -1,16 +1,19 @@
 //! What belongs to one physical CPU.
-#![allow(unsafe_code)] // reads the thread pointer
+#![allow(unsafe_code)] // follows the register that points to it
 
 use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// The most harts that are started.
+#[cfg(target_os = "none")]
+use crate::arch;
+
+/// The most CPUs that are started.
 pub(crate) const MAX_CPUS: usize = 8;
 pub(crate) const STACK_SIZE: usize = 64 << 10;
 const EMERGENCY_STACK: usize = 4 << 10;
 
-/// One physical CPU. `tp` points to it from the first instruction on.
+/// One physical CPU. A register of its own (`tp`, `TPIDR_EL2`) points to it from the first instructions on.
 #[repr(C, align(128))]
 pub(crate) struct Cpu {
     /// The word of [`AxVCpuHal::load_current`](axvcpu::AxVCpuHal::load_current).
@@ -19,9 +22,9 @@ pub(crate) struct Cpu {
     pub(crate) id: AtomicUsize,
     /// The top of a stack for traps of the hypervisor itself.
     pub(crate) emergency_stack: AtomicUsize,
-    /// The firmware's number for it.
-    pub(crate) hart: AtomicUsize,
-    pub(crate) timer: super::timer::Deadlines,
+    /// What the firmware calls it: a hart id, or the affinity in `MPIDR_EL1`.
+    pub(crate) hardware_id: AtomicUsize,
+    pub(crate) timer: crate::timer::Deadlines,
     /// A job from another CPU: its address, 0 for none.
     pub(crate) job: AtomicUsize,
     /// The times it was interrupted.
@@ -34,8 +37,8 @@ impl Cpu {
             current: AtomicPtr::new(ptr::null_mut()),
             id: AtomicUsize::new(0),
             emergency_stack: AtomicUsize::new(0),
-            hart: AtomicUsize::new(0),
-            timer: super::timer::Deadlines::new(),
+            hardware_id: AtomicUsize::new(0),
+            timer: crate::timer::Deadlines::new(),
             job: AtomicUsize::new(0),
             interrupts: AtomicU64::new(0),
         }
@@ -46,12 +49,8 @@ impl Cpu {
     pub(crate) fn this() -> &'static Self {
         #[cfg(target_os = "none")]
         {
-            let this: *const Self;
-            // SAFETY: `tp` has pointed to this CPU's element of `CPUS` since it was started.
-            unsafe {
-                core::arch::asm!("mv {}, tp", out(reg) this, options(nomem, nostack, pure));
-                &*this
-            }
+            // SAFETY: it has pointed to this CPU's element of `CPUS` since it was started.
+            unsafe { &*arch::this_cpu() }
         }
         #[cfg(not(target_os = "none"))]
         &CPUS[0]
@@ -62,27 +61,32 @@ impl Cpu {
         CPUS.get(id)
     }
 
+    /// Counts an interrupt.
+    pub(crate) fn was_interrupted(&self) {
+        self.interrupts.store(self.interrupts.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Fills in what the assembly could not; before any other CPU looks.
-    pub(crate) fn init(id: usize, hart: usize) {
+    pub(crate) fn init(id: usize, hardware_id: usize) {
         let Some(cpu) = CPUS.get(id) else { return };
         cpu.id.store(id, Ordering::Relaxed);
-        cpu.hart.store(hart, Ordering::Relaxed);
+        cpu.hardware_id.store(hardware_id, Ordering::Relaxed);
         let stack = EMERGENCY_STACKS[id].0.get().addr() + EMERGENCY_STACK;
         cpu.emergency_stack.store(stack, Ordering::Relaxed);
     }
 }
 
-pub(super) static CPUS: [Cpu; MAX_CPUS] = [const { Cpu::new() }; MAX_CPUS];
+pub(crate) static CPUS: [Cpu; MAX_CPUS] = [const { Cpu::new() }; MAX_CPUS];
 
 /// Memory for a stack.
 #[repr(C, align(16))]
-pub(super) struct Stack<const SIZE: usize>(UnsafeCell<[u8; SIZE]>);
+pub(crate) struct Stack<const SIZE: usize>(UnsafeCell<[u8; SIZE]>);
 
 // SAFETY: nobody accesses it but as the stack of the one CPU it belongs to.
 unsafe impl<const SIZE: usize> Sync for Stack<SIZE> {}
 
 #[cfg_attr(not(target_os = "none"), expect(dead_code))]
-pub(super) static STACKS: [Stack<STACK_SIZE>; MAX_CPUS] =
+pub(crate) static STACKS: [Stack<STACK_SIZE>; MAX_CPUS] =
     [const { Stack(UnsafeCell::new([0; STACK_SIZE])) }; MAX_CPUS];
 
 static EMERGENCY_STACKS: [Stack<EMERGENCY_STACK>; MAX_CPUS] =

@@ -1,11 +1,11 @@
-//! The machine's serial port, a 16550.
+//! A 16550.
 #![allow(unsafe_code)] // device registers
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::console;
 
-/// Where its registers are; 0 until the device tree told.
+/// Where its registers are.
 static BASE: AtomicUsize = AtomicUsize::new(0);
 /// log2 of the distance between them.
 static SHIFT: AtomicUsize = AtomicUsize::new(0);
@@ -23,7 +23,7 @@ fn register(index: usize) -> *mut u8 {
 }
 
 fn read(index: usize) -> u8 {
-    // SAFETY: the port's registers, from the device tree; callers check that there is one.
+    // SAFETY: the port's registers, `init` was called.
     unsafe { register(index).read_volatile() }
 }
 
@@ -37,18 +37,14 @@ fn write(index: usize, value: u8) {
 /// # Safety
 ///
 /// There is a 16550 with its registers `1 << shift` bytes apart.
-pub(crate) unsafe fn init(base: usize, shift: usize) {
+pub(super) unsafe fn init(base: usize, shift: usize) {
     SHIFT.store(shift, Ordering::Relaxed);
     BASE.store(base, Ordering::Relaxed);
     write(FIFO_CONTROL, 1);
     write(INTERRUPT_ENABLE, RECEIVED);
 }
 
-/// Sends bytes, waiting for room. Without a port they go to the firmware's console.
-pub(crate) fn send(bytes: &[u8]) {
-    if BASE.load(Ordering::Relaxed) == 0 {
-        return crate::riscv64::write_console(bytes);
-    }
+pub(super) fn send(bytes: &[u8]) {
     for &byte in bytes {
         while read(LINE_STATUS) & ROOM == 0 {
             core::hint::spin_loop();
@@ -57,11 +53,7 @@ pub(crate) fn send(bytes: &[u8]) {
     }
 }
 
-/// Takes over what was received.
-pub(crate) fn receive() {
-    if BASE.load(Ordering::Relaxed) == 0 {
-        return;
-    }
+pub(super) fn receive() {
     while read(LINE_STATUS) & RECEIVED != 0 {
         console::received(read(DATA));
     }

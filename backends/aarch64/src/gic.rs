@@ -1,0 +1,467 @@
+//! The virtual CPU interface: interrupts on their way through the list registers (IHI 0069, chapters 6 and 12.4).
+//!
+//! Of the interrupts that are pending and enabled the most important are in list registers. When they are more than those,
+//! a maintenance interrupt tells that the registers' are used up. The guest acknowledges and ends them without leaving.
+#![allow(unsafe_code)] // writes GIC registers
+
+use alloc::sync::Arc;
+
+use axvcpu::AxVCpuHal;
+use axvcpu_arm::gic::{Forwarding, PHYSICAL_TIMER, VIRTUAL_TIMER};
+use axvcpu_arm::sysreg::*;
+
+use crate::control::{ich_hcr, lr, timer, vmcr};
+use crate::image::todo;
+use crate::vcpu::ArmVCpu;
+use crate::{el1, sys};
+
+/// List registers are 16 at most.
+pub(crate) const MAX_LIST_REGISTERS: usize = 16;
+
+/// What is pending in the distributor's view, and not known to be in a list register.
+pub(crate) struct Interrupts {
+    /// Edges, a bit each.
+    edges: [u64; 16],
+    /// Lines as their devices have them.
+    lines: u64,
+    /// Timers whose physical interrupt is active: [`todo::VIRTUAL_TIMER`], [`todo::PHYSICAL_TIMER`].
+    timers: u32,
+    /// Something is in a list register, or waits: look after it before each entry.
+    pub(crate) watched: bool,
+    generation: u32,
+    forwarding: Arc<dyn Forwarding>,
+}
+
+/// A register of the guest's CPU interface, while it is not in the CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Interface {
+    vmcr: u64,
+    /// Active priorities of groups 0 and 1.
+    active: [[u64; 4]; 2],
+    hcr: u64,
+    lr: [u64; MAX_LIST_REGISTERS],
+    /// Which list registers were last written with something.
+    pub(crate) used: u32,
+    /// Timers whose physical interrupt is active and which are in no list register.
+    timers: u32,
+}
+
+/// What is to be shown to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    priority: u8,
+    intid: u32,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Edge,
+    Line,
+    Timer,
+}
+
+impl Interrupts {
+    pub(crate) fn new(forwarding: Arc<dyn Forwarding>) -> Self {
+        Self {
+            edges: [0; 16],
+            lines: 0,
+            timers: 0,
+            watched: false,
+            generation: forwarding.generation(),
+            forwarding,
+        }
+    }
+
+    /// Forgets what was pending.
+    pub(crate) fn reset(&mut self) {
+        (self.edges, self.lines, self.watched) = ([0; 16], 0, false);
+        self.timers = 0;
+    }
+
+    pub(crate) fn inject(&mut self, intid: u32) {
+        self.edges[(intid / 64) as usize % 16] |= 1 << (intid % 64);
+    }
+
+    pub(crate) fn set_line(&mut self, line: u32, asserted: bool) {
+        let bit = 1 << (line % 64);
+        self.lines = if asserted { self.lines | bit } else { self.lines & !bit };
+    }
+
+    fn has_line(&self, intid: u32) -> bool {
+        intid < 64 && self.lines & 1 << intid != 0
+    }
+
+    /// Whether the distributor has changed its mind about anything.
+    fn is_outdated(&self) -> bool {
+        self.generation != self.forwarding.generation()
+    }
+
+    fn waits(&self) -> bool {
+        self.lines != 0 || self.timers != 0 || self.edges.iter().any(|&word| word != 0)
+    }
+
+    /// Calls `f` with everything that is pending.
+    fn pending(&self, mut f: impl FnMut(u32, Source)) {
+        let bits = |mut word: u64, first: u32, source, f: &mut dyn FnMut(u32, Source)| {
+            while word != 0 {
+                f(first + word.trailing_zeros(), source);
+                word &= word - 1;
+            }
+        };
+        // One that is pending for two reasons is one interrupt, the edge's as well.
+        let levels = self.lines | fired_lines(self.timers);
+        for (index, &word) in (0..).zip(&self.edges) {
+            let word = if index == 0 { word & !levels } else { word };
+            bits(word, 64 * index, Source::Edge, &mut f);
+        }
+        bits(self.lines & !fired_lines(self.timers), 0, Source::Line, &mut f);
+        for (bit, intid) in TIMERS {
+            if self.timers & bit != 0 {
+                f(intid, Source::Timer);
+            }
+        }
+    }
+
+    /// Fills list registers anew: `lrs` as they were left by the guest, `count` of them. Answers `ICH_HCR_EL2`.
+    ///
+    /// Active interrupts keep their registers. Pending ones give theirs up to the most important of all.
+    fn fill(&mut self, lrs: &mut [u64; MAX_LIST_REGISTERS], count: usize) -> u64 {
+        self.generation = self.forwarding.generation();
+        let count = count.clamp(1, MAX_LIST_REGISTERS);
+        let lrs = &mut lrs[..count];
+        let mut fired = core::mem::take(&mut self.timers);
+        for register in lrs.iter_mut() {
+            let (value, intid) = (*register, lr::intid(*register));
+            let hardware = value & lr::HW != 0;
+            if value & lr::PENDING != 0 {
+                if hardware {
+                    self.timers |= timer_bit(intid);
+                } else if !self.has_line(intid) && value & lr::EOI == 0 {
+                    self.inject(intid);
+                }
+            }
+            *register = if value & lr::ACTIVE != 0 { value & !lr::PENDING } else { 0 };
+            if *register == 0 {
+                continue;
+            }
+            if fired & timer_bit(intid) != 0 {
+                // The guest has not ended the last one: when it does, the physical one ends as well.
+                fired &= !timer_bit(intid);
+                *register = value & !(lr::PENDING | lr::PHYSICAL) | lr::HW | physical(intid);
+            } else if !hardware {
+                let line = if self.has_line(intid) { lr::EOI } else { 0 };
+                *register = *register & !lr::EOI | line;
+            }
+        }
+        self.timers |= fired;
+
+        let mut best = [None::<Candidate>; MAX_LIST_REGISTERS];
+        let (mut found, mut left_over) = (0, false);
+        let room = lrs.iter().filter(|&&value| value == 0).count();
+        let is_active = |intid| lrs.iter().any(|&value| value != 0 && lr::intid(value) == intid);
+        self.pending(|intid, source| {
+            // An active interrupt is pending again when it has ended; only edges are both.
+            let active = is_active(intid);
+            if active && source != Source::Edge {
+                return;
+            }
+            let Some(priority) = self.forwarding.priority(intid) else { return };
+            let candidate = Candidate { priority, intid, source };
+            if active {
+                // Goes to the register it has; none is needed.
+                return;
+            }
+            let place =
+                best[..found].partition_point(|known| known.is_some_and(|k| k <= candidate));
+            if place >= room {
+                left_over = true;
+                return;
+            }
+            left_over |= found == room;
+            found = (found + 1).min(room);
+            best[place..found].rotate_right(1);
+            best[place] = Some(candidate);
+        });
+        // An edge that came while the interrupt was active.
+        for register in lrs.iter_mut().filter(|value| **value & lr::ACTIVE != 0) {
+            let intid = lr::intid(*register);
+            let (word, bit) = ((intid / 64) as usize % 16, 1 << (intid % 64));
+            if self.edges[word] & bit != 0
+                && *register & lr::HW == 0
+                && self.forwarding.priority(intid).is_some()
+            {
+                self.edges[word] &= !bit;
+                *register |= lr::PENDING;
+            }
+        }
+        let mut next = best[..found].iter().flatten();
+        for register in lrs.iter_mut().filter(|value| **value == 0) {
+            let Some(&Candidate { priority, intid, source }) = next.next() else { break };
+            self.edges[(intid / 64) as usize % 16] &= !(1 << (intid % 64));
+            let kind = match source {
+                Source::Edge => 0,
+                Source::Line => lr::EOI,
+                Source::Timer => {
+                    self.timers &= !timer_bit(intid);
+                    lr::HW | physical(intid)
+                }
+            };
+            let priority = u64::from(priority) << lr::PRIORITY_SHIFT;
+            *register = lr::PENDING | lr::GROUP1 | priority | kind | u64::from(intid);
+        }
+        let any_pending = lrs.iter().any(|value| value & lr::PENDING != 0);
+        self.watched = self.waits() || lrs.iter().any(|&value| value != 0);
+        match (left_over, any_pending) {
+            (false, _) => ich_hcr::EN,
+            (true, true) => ich_hcr::EN | ich_hcr::NPIE,
+            // All registers have active ones: there is room again when they have ended.
+            (true, false) => ich_hcr::EN | ich_hcr::UIE,
+        }
+    }
+}
+
+const TIMERS: [(u32, u32); 2] =
+    [(todo::VIRTUAL_TIMER, VIRTUAL_TIMER), (todo::PHYSICAL_TIMER, PHYSICAL_TIMER)];
+
+/// The bit of a timer's interrupt; 0 for others.
+pub(crate) fn timer_bit(intid: u32) -> u32 {
+    TIMERS.iter().find(|timer| timer.1 == intid).map_or(0, |timer| timer.0)
+}
+
+/// Timers as if they were lines.
+fn fired_lines(timers: u32) -> u64 {
+    let fired = TIMERS.iter().filter(|timer| timers & timer.0 != 0);
+    fired.fold(0, |lines, timer| lines | 1 << timer.1)
+}
+
+fn physical(intid: u32) -> u64 {
+    u64::from(intid) << lr::PHYSICAL_SHIFT
+}
+
+impl<H: AxVCpuHal> ArmVCpu<H> {
+    /// Looks after interrupts before an entry, on behalf of [`Interrupts::watched`].
+    pub(crate) fn watch_interrupts(&mut self) {
+        if self.interrupts.is_outdated() {
+            self.update_interrupts(0);
+        } else if !self.interrupts.waits() {
+            let used = self.on_cpu().image().interface.used;
+            // Without anything left in them there is nothing to look after.
+            self.interrupts.watched = sys::read::<ICH_ELRSR_EL2>() as u32 & used != used;
+        }
+    }
+
+    /// Shows the guest the most important of its interrupts, `fired` timers' among them. The vCPU is resident.
+    pub(crate) fn update_interrupts(&mut self, fired: u32) {
+        let features = self.slot().features();
+        let count = (features.list_registers as usize).min(MAX_LIST_REGISTERS);
+        let Interface { used, timers, .. } = self.on_cpu().image().interface;
+        // Those whose reason is over, because the guest has set the timer anew, have nothing to tell.
+        let fired = timers | fired;
+        let over =
+            TIMERS.iter().filter(|timer| fired & timer.0 != 0 && !is_due(timer.1, features.vhe));
+        let over = over.fold(0, |all, timer| all | timer.0);
+        deactivate_timers(over);
+        self.interrupts.timers = fired & !over;
+        let mut lrs = [0; MAX_LIST_REGISTERS];
+        for (index, register) in lrs[..count].iter_mut().enumerate() {
+            if used & 1 << index != 0 {
+                *register = read_lr(index);
+            }
+        }
+        self.retire_timers(&mut lrs[..count], features.vhe);
+        let hcr = self.interrupts.fill(&mut lrs, count);
+        let mut now_used = 0;
+        for (index, &register) in lrs[..count].iter().enumerate() {
+            if register != 0 {
+                now_used |= 1 << index;
+            }
+            if register != 0 || used & 1 << index != 0 {
+                write_lr(index, register);
+            }
+        }
+        let mut on_cpu = self.on_cpu();
+        let interface = &mut on_cpu.image().interface;
+        interface.used = now_used;
+        interface.timers = self.interrupts.timers;
+        // SAFETY: the guest's CPU interface.
+        unsafe { sys::write::<ICH_HCR_EL2>(hcr) };
+    }
+
+    /// Takes back timers' interrupts that the guest has not seen and whose reason is over, because it has set the timer
+    /// anew.
+    fn retire_timers(&mut self, lrs: &mut [u64], vhe: bool) {
+        for register in lrs.iter_mut().filter(|value| **value >> 61 == 0b011) {
+            let intid = lr::intid(*register);
+            if timer_bit(intid) != 0 && !is_due(intid, vhe) {
+                *register = 0;
+                deactivate(intid);
+            }
+        }
+    }
+
+    /// Whether the guest has an interrupt that ends its waiting.
+    pub(crate) fn has_interrupt(&mut self) -> bool {
+        let used = self.on_cpu().image().interface.used;
+        if used == 0 {
+            return false;
+        }
+        let interface = sys::read::<ICH_VMCR_EL2>();
+        let presented = |index: usize| {
+            let value = read_lr(index);
+            let priority = value >> lr::PRIORITY_SHIFT & 0xff;
+            value & lr::PENDING != 0 && priority < vmcr::mask(interface)
+        };
+        interface & vmcr::VENG1 != 0
+            && (0..MAX_LIST_REGISTERS).any(|index| used & 1 << index != 0 && presented(index))
+    }
+}
+
+/// Whether the timer's interrupt is asserted.
+pub(crate) fn is_due(intid: u32, vhe: bool) -> bool {
+    let control = if intid == VIRTUAL_TIMER { el1::cntv_ctl(vhe) } else { el1::cntp_ctl(vhe) };
+    control & (timer::ENABLE | timer::IMASK | timer::ISTATUS) == timer::ENABLE | timer::ISTATUS
+}
+
+/// Ends the physical interrupts of these timers ([`todo::TIMERS`]).
+pub(crate) fn deactivate_timers(timers: u32) {
+    for (_, intid) in TIMERS.iter().filter(|timer| timers & timer.0 != 0) {
+        deactivate(*intid);
+    }
+}
+
+/// Ends a physical interrupt for good.
+pub(crate) fn deactivate(intid: u32) {
+    // SAFETY: a guest's timer, whose end is this crate's to say.
+    unsafe { sys::write::<ICC_DIR_EL1>(intid.into()) };
+}
+
+impl Interface {
+    /// Takes it from the CPU. What belonged to physical interrupts belongs to them no more: they are ended, and come again if
+    /// their reason is still there when the guest is back.
+    pub(crate) fn save(&mut self, priority_registers: u32) {
+        self.vmcr = sys::read::<ICH_VMCR_EL2>();
+        self.hcr = sys::read::<ICH_HCR_EL2>();
+        self.active = read_priorities(priority_registers);
+        for (index, register) in self.lr.iter_mut().enumerate() {
+            *register = 0;
+            if self.used & 1 << index != 0 {
+                let value = read_lr(index);
+                write_lr(index, 0);
+                *register = if value >> 62 == 0 { 0 } else { value };
+                if *register & lr::HW != 0 {
+                    deactivate(lr::intid(value));
+                    *register = value & !(lr::HW | lr::PHYSICAL);
+                    if value & lr::ACTIVE == 0 {
+                        *register = 0;
+                    }
+                }
+                if *register == 0 {
+                    self.used &= !(1 << index);
+                }
+            }
+        }
+        deactivate_timers(core::mem::take(&mut self.timers));
+        // SAFETY: nobody's CPU interface.
+        unsafe { sys::write::<ICH_HCR_EL2>(0) };
+    }
+
+    /// Puts it into the CPU.
+    ///
+    /// # Safety
+    ///
+    /// No guest runs but the one it belongs to.
+    pub(crate) unsafe fn load(&self, priority_registers: u32) {
+        // SAFETY: the guest's CPU interface.
+        unsafe { sys::write::<ICH_VMCR_EL2>(self.vmcr) };
+        write_priorities(priority_registers, &self.active);
+        for (index, &register) in self.lr.iter().enumerate() {
+            if self.used & 1 << index != 0 {
+                write_lr(index, register);
+            }
+        }
+        // SAFETY: as above.
+        unsafe { sys::write::<ICH_HCR_EL2>(self.hcr | ich_hcr::EN) };
+    }
+}
+
+/// List registers and registers of active priorities of the CPU this runs on; `None` if there are too few to go by.
+pub(crate) fn shape() -> Option<(u32, u32)> {
+    let shape = sys::read::<ICH_VTR_EL2>();
+    let priorities = match shape >> 26 & 7 {
+        0..=4 => 1, // PREbits - 1: 32 preemption levels
+        5 => 2,
+        _ => 4,
+    };
+    // Fewer than two would leave no room for a maintenance interrupt's reason.
+    let registers = (shape & 31) as u32 + 1;
+    (registers >= 2).then_some((registers.min(MAX_LIST_REGISTERS as u32), priorities))
+}
+
+/// Lets guests use the system registers of the GIC, and no other interface of it.
+pub(crate) fn enable() {
+    // SAFETY: EL2's own use of system registers, which the host has; EL1's accesses to ICC_SRE_EL1 trap.
+    unsafe {
+        sys::write::<ICC_SRE_EL2>(sys::read::<ICC_SRE_EL2>() & !8 | 1);
+        sys::write::<ICH_HCR_EL2>(0);
+    }
+    for index in 0..shape().map_or(0, |(registers, _)| registers as usize) {
+        write_lr(index, 0);
+    }
+}
+
+/// Nothing virtual is pending any more.
+pub(crate) fn disable() {
+    for index in 0..shape().map_or(0, |(registers, _)| registers as usize) {
+        write_lr(index, 0);
+    }
+}
+
+macro_rules! by_index {
+    ($index:expr, $first:ident, $f:ident $args:tt; $($n:literal)*) => {
+        match $index {
+            $($n => $f::<{ $first + $n }> $args,)*
+            _ => 0, // there are no more
+        }
+    };
+}
+
+fn get<const REG: u16>() -> u64 {
+    sys::read::<REG>()
+}
+
+fn put<const REG: u16>(value: u64) -> u64 {
+    // SAFETY: the guest's CPU interface.
+    unsafe { sys::write::<REG>(value) };
+    0
+}
+
+fn read_lr(index: usize) -> u64 {
+    by_index!(index, ICH_LR0_EL2, get(); 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+}
+
+fn write_lr(index: usize, value: u64) {
+    by_index!(index, ICH_LR0_EL2, put(value); 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+}
+
+fn read_priorities(count: u32) -> [[u64; 4]; 2] {
+    let mut all = [[0; 4]; 2];
+    let [group0, group1] = &mut all;
+    for (index, (zero, one)) in group0.iter_mut().zip(group1).enumerate().take(count as usize) {
+        *zero = by_index!(index, ICH_AP0R0_EL2, get(); 0 1 2 3);
+        *one = by_index!(index, ICH_AP1R0_EL2, get(); 0 1 2 3);
+    }
+    all
+}
+
+fn write_priorities(count: u32, all: &[[u64; 4]; 2]) {
+    let [group0, group1] = all;
+    for (index, (&zero, &one)) in group0.iter().zip(group1).enumerate().take(count as usize) {
+        by_index!(index, ICH_AP0R0_EL2, put(zero); 0 1 2 3);
+        by_index!(index, ICH_AP1R0_EL2, put(one); 0 1 2 3);
+    }
+}
+
+#[cfg(test)]
+#[path = "gic_tests.rs"]
+mod tests;
