@@ -11,7 +11,7 @@ use super::Subject;
 use super::bench::{Bench, Exit};
 use super::guest::*;
 use super::paging::{LAST, VIRTUAL, bits, entry, write_tables};
-use crate::report::{Stop, Verdict, ensure, ensure_eq, fail};
+use crate::report::{Verdict, ensure, ensure_eq, fail};
 
 /// `ret`
 const RET: u64 = 0xd65f_03c0;
@@ -357,21 +357,34 @@ fn paging_walk<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn beyond<S: Subject>(subject: &S) -> Verdict {
-    // One byte more than stage 2 has address bits for: refused like any other, never wrapped around.
-    let bits = subject.stage2().bits();
-    if bits >= 40 {
-        return Err(Stop::Skipped("the CPU may have no more address bits than stage 2"));
-    }
-    let address = 1u64 << bits;
+    // One byte more than stage 2 has address bits for: refused like any other, never wrapped around. A CPU that has no
+    // more address bits itself tells its guest.
+    let address = (1u64 << subject.stage2().bits()) + DEVICE;
     let mut bench = Bench::boot(subject, |g| {
-        g.li(X19, address + DEVICE);
+        g.li(X19, address);
         g.ldr(X20, X19, 0);
         g.report(X20);
         g.br(X19);
     })?;
     bench.space.add(DEVICE, 1, Some(Perms::RWX))?;
-    bench.hart().mmio_read(address + DEVICE, Qword)?;
-    bench.vcpu().set_return_value(2)?;
-    bench.hart().mark(2)?;
-    bench.hart().nested_fault(address + DEVICE, Execute)
+    bench.space.write(DEVICE, RET)?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    match hart.run()? {
+        Exit::MmioRead { addr, width: Qword } if addr.as_u64() == address => {
+            vcpu.set_return_value(2)?;
+            hart.mark(2)?;
+            hart.nested_fault(address, Execute)
+        }
+        Exit::Hypercall { nr: TRAP, args: [vector, esr, elr, far, ..], .. } => {
+            let found = (vector, esr >> 26, esr & 0x3c, far);
+            let expected = (vector::SYNC, class::DATA, 0, address); // an address size fault
+            ensure_eq!(found, expected, "vector, class, fault status and FAR");
+            vcpu.set_return_value(elr + 4)?;
+            hart.report()?;
+            let trap = hart.exception(class::FETCH)?;
+            ensure_eq!((trap.far, trap.esr & 0x3c), (address, 0), "FAR and fault status");
+            Ok(())
+        }
+        exit => fail!("{exit:x?}"),
+    }
 }

@@ -80,7 +80,7 @@ pub(super) const KEPT: [(u16, [u64; 2]); 22] = [
     (sys::CNTP_CTL_EL0, [0, 2]),
     (sys::CPACR_EL1, [3 << 20, 1 << 20]),
     (sys::ICC_PMR_EL1, [0x40, 0x80]),
-    (sys::MDSCR_EL1, [0, 1 << 12]),
+    (sys::MDSCR_EL1, [0, 1 << 13]), // KDE,
 ];
 
 fn system<S: Subject>(subject: &S) -> Verdict {
