@@ -211,7 +211,7 @@ fn system_registers_sit_where_they_belong() {
         let found = words(write);
         assert_eq!(found, [word], "row {index}: {found:#x?}");
     }
-    assert_eq!(sysreg::encode(3, 7, 15, 15, 7), 0xffff);
+    assert_eq!(sysreg::reg(3, 7, 15, 15, 7), 0xffff);
 }
 
 #[test]
