@@ -150,9 +150,9 @@ fn looks(g: &mut Guest, timer: Timer, arm: impl FnOnce(&mut Guest)) {
     });
     g.bind(start);
     g.set_vectors(table);
-    g.enable_interrupts();
     arm(g);
     g.mrs(X21, timer.compare);
+    g.enable_interrupts(); // on a busy machine it may come at once
     let again = g.here_label();
     g.b(again);
 }
@@ -375,12 +375,13 @@ fn one_of_two<S: Subject>(subject: &S) -> Verdict {
         let bench = Bench::boot_many(subject, 2, |g| {
             let second = g.label();
             g.mov(X25, X0);
-            g.enable_interrupts();
             g.cbnz(X25, second);
             g.arm(subject, timer, DELAY_NS, ENABLE);
             g.mark(1);
+            g.enable_interrupts();
             g.wait();
             g.bind(second);
+            g.enable_interrupts();
             let again = g.here_label();
             g.report_sys(timer.control);
             g.b(again);
