@@ -2,24 +2,26 @@
 //! for, ends of interrupts, interrupts for others.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use axvcpu_arm::asm::*;
 use axvcpu_arm::gic::Forwarding;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Exit};
+use super::bench::{Bench, Exit, dispatch};
 use super::guest::*;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
+use crate::requests::{two_cpus, wait_for};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 12] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 13] {
     [
         ("gic: the most important comes first", priorities),
         ("gic: a more important one interrupts a handler", preemption),
         ("gic: more are pending than fit, in their order", crowded),
         ("gic: more are pending than fit, without exits", crowded_inside),
         ("gic: disabled ones wait until they are enabled", enabled_later),
+        ("gic: enabled while the guest runs", enabled_while_running),
         ("gic: one that is disabled while it is pending waits", disabled_pending),
         ("gic: a priority that changes while it is pending", changed_priority),
         ("gic: end and deactivation apart (EOImode 1)", end_modes),
@@ -292,6 +294,57 @@ fn enabled_later<S: Subject>(subject: &S) -> Verdict {
     vcpu.wake();
     hart.interrupt(33)?;
     hart.mark(2)
+}
+
+/// Another CPU enables what is pending and makes the vCPU leave the guest, as a distributor does.
+fn enabled_while_running<S: Subject>(subject: &S) -> Verdict {
+    const ROUNDS: u64 = 50;
+    let distributor = Distributor::new(|_| DISABLED);
+    let bench = boot(subject, &distributor, |g| {
+        g.li(X19, DATA + 8 - 8 * 33);
+        g.count_interrupts();
+        g.enable_interrupts();
+        g.count_for_ever();
+    })?;
+    let (vcpu, space) = (bench.vcpu(), &bench.space);
+    let done = AtomicBool::new(false);
+    two_cpus(
+        subject,
+        || {
+            while !done.load(Ordering::SeqCst) {
+                match vcpu.run()? {
+                    Exit::Nothing => {}
+                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
+                    exit => fail!("{exit:x?}"),
+                }
+            }
+            Ok(())
+        },
+        || {
+            let result = (|| {
+                wait_for::<S>("the guest to start", || Ok(space.read(DATA)? != 0))?;
+                for round in 0..ROUNDS {
+                    vcpu.inject_interrupt(33)?;
+                    let before = space.read(DATA)?;
+                    wait_for::<S>("the guest to go on", || {
+                        Ok(space.read(DATA)?.wrapping_sub(before) > 1000)
+                    })?;
+                    ensure_eq!(space.read(DATA + 8)?, round, "interrupts while it is disabled");
+                    distributor.set(33, 0xa0);
+                    vcpu.kick();
+                    wait_for::<S>("the interrupt", || Ok(space.read(DATA + 8)? > round))?;
+                    distributor.set(33, DISABLED);
+                    vcpu.kick();
+                }
+                Ok(())
+            })();
+            done.store(true, Ordering::SeqCst);
+            vcpu.kick();
+            result
+        },
+    )?;
+    ensure_eq!(space.read(DATA + 8)?, ROUNDS, "interrupts");
+    Ok(())
 }
 
 fn disabled_pending<S: Subject>(subject: &S) -> Verdict {

@@ -8,18 +8,21 @@ use super::Subject;
 use super::bench::Bench;
 use super::float;
 use super::guest::*;
-use super::paging::{TABLES, bits, entry};
+use super::paging::{TABLES, TCR, bits, entry};
+use super::sve;
 use crate::report::{Verdict, ensure, ensure_eq};
 use crate::turns;
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 9] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
     [
         ("isolation: general-purpose registers of vCPUs that take turns", general),
         ("isolation: floating-point registers of vCPUs that take turns", float::isolation),
         ("isolation: floating-point registers before their first use", float::nothing_leaks),
         ("isolation: a floating-point answer after another's turn", float::late_answer),
         ("isolation: floating point switched off and on again", float::switched),
+        ("isolation: SVE registers of vCPUs that take turns", sve::isolation),
         ("isolation: system registers of vCPUs that take turns", system),
+        ("isolation: keys of pointer authentication", keys),
         ("isolation: stack pointers of vCPUs that take turns", stack_pointers),
         ("isolation: more vCPUs than a CPU can tell apart", crowd),
         ("isolation: a reservation does not outlast another vCPU's store", reservation),
@@ -58,7 +61,7 @@ fn general<S: Subject>(subject: &S) -> Verdict {
 }
 
 /// Registers, and what each is made to hold by the first and by the second vCPU: values that every implementation keeps.
-pub(super) const KEPT: [(u16, [u64; 2]); 22] = [
+pub(super) const KEPT: [(u16, [u64; 2]); 23] = [
     (sys::TPIDR_EL0, [0x1111_0000_1111, 0x2222_0000_2222]),
     (sys::TPIDRRO_EL0, [0x3333_0000_3333, 0x4444_0000_4444]),
     (sys::TPIDR_EL1, [0x5555_0000_5555, 0x6666_0000_6666]),
@@ -70,6 +73,7 @@ pub(super) const KEPT: [(u16, [u64; 2]); 22] = [
     (sys::MAIR_EL1, [0xff04, 0x44_ff04]),
     (sys::TTBR1_EL1, [0x4100_0000, 0x4200_0000]),
     (sys::TTBR0_EL1, [TABLES, TABLES + PAGE_SIZE]),
+    (sys::TCR_EL1, [TCR, TCR | 1 << 37]), // TBI0
     (sys::CONTEXTIDR_EL1, [0x1234, 0x5678]),
     (sys::CSSELR_EL1, [0, 2]),
     (sys::PAR_EL1, [0x4000_0800, 0x4000_1800]),
@@ -141,6 +145,58 @@ fn system<S: Subject>(subject: &S) -> Verdict {
         }
         if round == 1 {
             bench.harts[1].vcpu.inject_interrupt(33)?;
+        }
+    }
+    Ok(())
+}
+
+/// If there are any, which the guest is told.
+fn keys<S: Subject>(subject: &S) -> Verdict {
+    let keys = [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3), (3, 0), (3, 1)];
+    let keys = keys.map(|(crm, op2)| sys::reg(3, 0, 2, crm, op2));
+    let bench = Bench::boot_many(subject, 2, |g| {
+        let there = g.label();
+        g.add_imm(X25, X0, 1);
+        g.mrs(X20, sys::reg(3, 0, 0, 6, 1)); // ID_AA64ISAR1_EL1: APA, API, GPA, GPI
+        g.li(X21, 0xff << 24 | 0xff << 4);
+        g.mrs(X22, sys::reg(3, 0, 0, 6, 2)); // ID_AA64ISAR2_EL1: GPA3, APA3
+        g.li(X23, 0xff << 8);
+        g.and(X20, X20, X21);
+        g.and(X22, X22, X23);
+        g.orr(X20, X20, X22);
+        g.cbnz(X20, there);
+        let again = g.here_label();
+        g.mark(0);
+        g.b(again);
+        g.bind(there);
+        for (index, key) in (0..).zip(keys) {
+            g.li(X20, pattern(index));
+            g.mul(X20, X20, X25);
+            g.msr(key, X20);
+        }
+        g.isb();
+        g.mark(1);
+        let again = g.here_label();
+        for key in keys {
+            g.report_sys(key);
+        }
+        g.b(again);
+    })?;
+    for hart in &bench.harts {
+        if hart.report()? == 0 {
+            return Ok(()); // what a guest without them finds is another case's matter
+        }
+    }
+    for round in 0..2 {
+        for (index, key) in (0..).zip(keys) {
+            for (factor, hart) in (1..).zip(&bench.harts) {
+                let expected = pattern(index).wrapping_mul(factor);
+                ensure_eq!(
+                    hart.report()?,
+                    expected,
+                    "key {key:#x} of vCPU {factor}, round {round}"
+                );
+            }
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ mod mmio;
 mod paging;
 mod registers;
 mod requests;
+mod sve;
 mod timers;
 
 use alloc::sync::Arc;

@@ -55,8 +55,7 @@ impl Guest {
     /// Switches translation on with the tables at an address, caches included. Uses `x9`.
     pub(super) fn mmu_on_with(&mut self, root: u64) {
         self.set_sys(sys::MAIR_EL1, 0xff04); // normal write-back, device-nGnRE
-        // 39 bits, pages of 4 KiB, walks cacheable and inner shareable, no upper half, 40 bits of physical address.
-        self.set_sys(sys::TCR_EL1, 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32);
+        self.set_sys(sys::TCR_EL1, TCR);
         self.set_sys(sys::TTBR0_EL1, root);
         self.tlbi_vmalle1();
         self.dsb_ish();
@@ -70,6 +69,9 @@ impl Guest {
         self.mmu_on_with(TABLES);
     }
 }
+
+/// `TCR_EL1`: 39 bits, pages of 4 KiB, walks cacheable and inner shareable, no upper half, 40 bits of physical address.
+pub(super) const TCR: u64 = 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32;
 
 /// `SCTLR_EL1` with everything off: bits that are 1 where they mean nothing, and what does not change with their
 /// features (LSMAOE, nTLSMD, SPAN, EIS, TSCXT, EOS).
