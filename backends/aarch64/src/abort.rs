@@ -34,9 +34,10 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             _ => return Some(Left::FailEntry { reason: cause }),
         }
         let addr = self.guest_address(cause, va)?;
-        if cause & abort::DESCRIBED != 0 && !self.fetch_always {
+        let described = cause & abort::DESCRIBED != 0 && !self.fetch_always;
+        let width = width(abort::size(cause));
+        if described && !self.may_begin_before(va, width) {
             let register = abort::register(cause);
-            let width = width(abort::size(cause));
             let operand = if kind == AccessKind::Write {
                 Operand::Store { register }
             } else {
@@ -46,14 +47,42 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             return self.device_access(Access { operand, width, write_back: None }, kind, addr, va);
         }
         // Another vCPU may have changed the instruction since.
-        let access = self.fetch().and_then(decode::instruction).filter(|access| {
-            (kind == AccessKind::Write)
-                == matches!(access.operand, Operand::Store { .. } | Operand::StoreFloat { .. })
+        let bits = self.fetch();
+        let access = bits.and_then(decode::instruction).filter(|access| {
+            let store =
+                matches!(access.operand, Operand::Store { .. } | Operand::StoreFloat { .. });
+            (kind == AccessKind::Write) == store
         });
-        match access {
-            Some(access) => self.device_access(access, kind, addr, va),
-            None => Some(self.nested_fault(addr, kind, external(class::DATA, va, kind))),
+        let (Some(bits), Some(access)) = (bits, access) else {
+            return Some(self.nested_fault(addr, kind, external(class::DATA, va, kind)));
+        };
+        let first = decode::address(bits, |register| match register {
+            31 => self.stack_pointer(),
+            register => self.x(register),
+        });
+        if first % access.width.bytes() as u64 != 0 {
+            self.misaligned(first, kind);
+            return None;
         }
+        self.device_access(access, kind, addr, va)
+    }
+
+    /// Whether an access that fails at `va` may have begun on the page before: a misaligned one, which is possible in normal
+    /// memory only (Arm ARM, B2.15.3). What fails is told, not where the access begins.
+    fn may_begin_before(&self, va: u64, width: AccessWidth) -> bool {
+        if va % 4096 != 0 || width == AccessWidth::Byte {
+            return false;
+        }
+        let stages = if self.in_user_mode() { Stages::GuestAtEl0 } else { Stages::GuestAtEl1 };
+        let result = translate(va, stages);
+        // Attributes as MAIR_EL1 has them; the upper four bits are zeros for device memory.
+        result & PAR_FAILED != 0 || result >> 60 != 0
+    }
+
+    fn misaligned(&mut self, va: u64, kind: AccessKind) {
+        let mut fault = external(class::DATA, va, kind);
+        fault.syndrome += abort::ALIGNMENT - abort::EXTERNAL;
+        self.raise(fault);
     }
 
     pub(crate) fn fetch_abort(&mut self, cause: u64) -> Option<Left> {
@@ -127,9 +156,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let Access { operand, width, write_back } = access;
         if addr % width.bytes() as u64 != 0 {
             // Devices are accessed naturally aligned or not at all.
-            let mut fault = external(class::DATA, va, kind);
-            fault.syndrome += abort::ALIGNMENT - abort::EXTERNAL;
-            self.raise(fault);
+            self.misaligned(va, kind);
             return None;
         }
         let fault = Some(external(class::DATA, va, kind));

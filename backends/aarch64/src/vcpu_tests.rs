@@ -290,9 +290,11 @@ fn waiting_is_as_long_as_the_nearer_timer() {
     assert_eq!(halt(&mut vcpu), Some(Left::Halt { wake_after_ns: Some(2_000) }));
     model::put(CNTP_CTL_EL0, 3); // masked
     model::put(CNTV_CVAL_EL0, 1);
+    assert_eq!(halt(&mut vcpu), Some(Left::Halt { wake_after_ns: Some(50_000) }), "it is late");
+    model::put(CNTV_CTL_EL0, 5);
     assert_eq!(halt(&mut vcpu), Some(Left::Halt { wake_after_ns: Some(0) }));
     assert_eq!(vcpu.trapped(0x01 << 26 | 1 << 25 | 1), Some(Left::Nothing), "WFE");
-    assert_eq!(vcpu.context.pc, PC + 20);
+    assert_eq!(vcpu.context.pc, PC + 24);
 }
 
 #[test]

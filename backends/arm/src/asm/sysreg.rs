@@ -1,13 +1,13 @@
 //! System registers that guests name: `op0:op1:CRn:CRm:op2`, as in bits 20 to 5 of an instruction (Arm ARM, D22).
 
 /// Packs a register's encoding.
-pub const fn encode(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> u16 {
+pub const fn reg(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> u16 {
     op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 }
 
 macro_rules! registers {
     ($($name:ident = $op0:literal $op1:literal $crn:literal $crm:literal $op2:literal $text:literal)*) => {
-        $(#[doc = $text] pub const $name: u16 = encode($op0, $op1, $crn, $crm, $op2);)*
+        $(#[doc = $text] pub const $name: u16 = reg($op0, $op1, $crn, $crm, $op2);)*
     };
 }
 

@@ -211,7 +211,86 @@ fn system_registers_sit_where_they_belong() {
         let found = words(write);
         assert_eq!(found, [word], "row {index}: {found:#x?}");
     }
-    assert_eq!(sysreg::encode(3, 7, 15, 15, 7), 0xffff);
+    // `mrs x0, …`, or `msr …, x0` of those that can only be written, as LLVM encodes them.
+    let names: &[(u32, u16)] = &[
+        (0xd530_0240, sysreg::MDSCR_EL1),
+        (0xd530_0080, sysreg::DBGBVR0_EL1),
+        (0xd530_00a0, sysreg::DBGBCR0_EL1),
+        (0xd510_1080, sysreg::OSLAR_EL1),
+        (0xd530_1180, sysreg::OSLSR_EL1),
+        (0xd530_1380, sysreg::OSDLR_EL1),
+        (0xd538_0000, sysreg::MIDR_EL1),
+        (0xd538_00a0, sysreg::MPIDR_EL1),
+        (0xd538_00c0, sysreg::REVIDR_EL1),
+        (0xd538_0400, sysreg::ID_AA64PFR0_EL1),
+        (0xd538_0420, sysreg::ID_AA64PFR1_EL1),
+        (0xd538_0480, sysreg::ID_AA64ZFR0_EL1),
+        (0xd538_0500, sysreg::ID_AA64DFR0_EL1),
+        (0xd538_1000, sysreg::SCTLR_EL1),
+        (0xd538_1020, sysreg::ACTLR_EL1),
+        (0xd538_1040, sysreg::CPACR_EL1),
+        (0xd538_2000, sysreg::TTBR0_EL1),
+        (0xd538_2020, sysreg::TTBR1_EL1),
+        (0xd538_2040, sysreg::TCR_EL1),
+        (0xd538_4000, sysreg::SPSR_EL1),
+        (0xd538_4020, sysreg::ELR_EL1),
+        (0xd538_4100, sysreg::SP_EL0),
+        (0xd538_4240, sysreg::CURRENT_EL),
+        (0xd538_4600, sysreg::ICC_PMR_EL1),
+        (0xd538_5100, sysreg::AFSR0_EL1),
+        (0xd538_5120, sysreg::AFSR1_EL1),
+        (0xd538_5200, sysreg::ESR_EL1),
+        (0xd538_6000, sysreg::FAR_EL1),
+        (0xd538_7400, sysreg::PAR_EL1),
+        (0xd538_99e0, sysreg::PMSIDR_EL1),
+        (0xd538_a200, sysreg::MAIR_EL1),
+        (0xd538_a300, sysreg::AMAIR_EL1),
+        (0xd538_c000, sysreg::VBAR_EL1),
+        (0xd538_c100, sysreg::ISR_EL1),
+        (0xd518_cb20, sysreg::ICC_DIR_EL1),
+        (0xd538_cb60, sysreg::ICC_RPR_EL1),
+        (0xd518_cba0, sysreg::ICC_SGI1R_EL1),
+        (0xd538_cc00, sysreg::ICC_IAR1_EL1),
+        (0xd518_cc20, sysreg::ICC_EOIR1_EL1),
+        (0xd538_cc40, sysreg::ICC_HPPIR1_EL1),
+        (0xd538_cc60, sysreg::ICC_BPR1_EL1),
+        (0xd538_cc80, sysreg::ICC_CTLR_EL1),
+        (0xd538_cca0, sysreg::ICC_SRE_EL1),
+        (0xd538_cce0, sysreg::ICC_IGRPEN1_EL1),
+        (0xd538_d020, sysreg::CONTEXTIDR_EL1),
+        (0xd538_d080, sysreg::TPIDR_EL1),
+        (0xd538_e100, sysreg::CNTKCTL_EL1),
+        (0xd53a_0000, sysreg::CSSELR_EL1),
+        (0xd53b_0020, sysreg::CTR_EL0),
+        (0xd53b_00e0, sysreg::DCZID_EL0),
+        (0xd53b_4200, sysreg::NZCV),
+        (0xd53b_4220, sysreg::DAIF),
+        (0xd53b_4400, sysreg::FPCR),
+        (0xd53b_4420, sysreg::FPSR),
+        (0xd53b_9c00, sysreg::PMCR_EL0),
+        (0xd53b_9c20, sysreg::PMCNTENSET_EL0),
+        (0xd53b_9d00, sysreg::PMCCNTR_EL0),
+        (0xd53b_9e00, sysreg::PMUSERENR_EL0),
+        (0xd53b_d040, sysreg::TPIDR_EL0),
+        (0xd53b_d060, sysreg::TPIDRRO_EL0),
+        (0xd53b_e000, sysreg::CNTFRQ_EL0),
+        (0xd53b_e020, sysreg::CNTPCT_EL0),
+        (0xd53b_e040, sysreg::CNTVCT_EL0),
+        (0xd53b_e200, sysreg::CNTP_TVAL_EL0),
+        (0xd53b_e220, sysreg::CNTP_CTL_EL0),
+        (0xd53b_e240, sysreg::CNTP_CVAL_EL0),
+        (0xd53b_e300, sysreg::CNTV_TVAL_EL0),
+        (0xd53b_e320, sysreg::CNTV_CTL_EL0),
+        (0xd53b_e340, sysreg::CNTV_CVAL_EL0),
+        (0xd53c_1100, sysreg::HCR_EL2),
+        (0xd53c_2100, sysreg::VTTBR_EL2),
+    ];
+    for &(word, register) in names {
+        let bit = 1 << 21; // tells reading from writing
+        assert_eq!(words(|a| a.mrs(X0, register)), [word | bit], "{register:#x}");
+        assert_eq!(words(|a| a.msr(register, X0)), [word & !bit], "{register:#x}");
+    }
+    assert_eq!(sysreg::reg(3, 7, 15, 15, 7), 0xffff);
 }
 
 #[test]

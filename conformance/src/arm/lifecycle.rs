@@ -1,0 +1,322 @@
+//! The life cycle, on a backend that means it.
+
+use axvcpu::AccessWidth::{Byte, Dword};
+use axvcpu::{AxError, AxVCpu, GuestPhysAddr, VCpuState};
+use axvcpu_arm::asm::*;
+
+use super::NamedCase;
+use super::Subject;
+use super::bench::{Bench, Hart};
+use super::guest::*;
+use crate::life;
+use crate::report::{Verdict, ensure, ensure_eq};
+
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
+    [
+        ("life: every state, and what is refused in it", states),
+        ("life: a guest starts at EL1 with everything off", initial_state),
+        ("life: all registers can be written, and read if at all", registers_read_and_write),
+        ("life: set_entry moves the guest", set_entry),
+        ("life: an entry that is no instruction's is refused", misaligned_entry),
+        ("life: unbinding between exits changes nothing", rebinding),
+        ("life: an unanswered exit survives unbinding", rebinding_unanswered),
+        ("life: reset starts the guest afresh", reset),
+        ("life: reset forgets interrupts and the open exit", reset_forgets),
+        ("life: dropped while bound, in every state", dropped),
+        ("life: the current vCPU is none between calls", current),
+    ]
+}
+
+fn states<S: Subject>(subject: &S) -> Verdict {
+    let mut bench = Bench::empty(subject)?;
+    bench.load(|g| {
+        g.mark(1);
+        g.wfi();
+        g.mark(2);
+    })?;
+    let vcpu = AxVCpu::<S::Arch>::new(5, 6, 0, None, subject.create_config()?)?;
+    ensure_eq!((vcpu.vm_id(), vcpu.vcpu_id()), (5, 6), "ids");
+    bench.harts.push(Hart::new(vcpu));
+    life::states(subject, &bench)
+}
+
+/// `SCTLR_EL1`: translation, alignment checks, caches.
+const SWITCHES: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 12;
+
+fn initial_state<S: Subject>(subject: &S) -> Verdict {
+    let mut bench = Bench::empty(subject)?;
+    // The very first instructions look, so that nothing was set before.
+    let mut asm = Asm::new(CODE);
+    asm.mov(X19, X0);
+    for (index, register) in (0..).zip([
+        sys::CURRENT_EL,
+        sys::DAIF,
+        sys::SCTLR_EL1,
+        sys::CPACR_EL1,
+        sys::ICC_IGRPEN1_EL1,
+        sys::ISR_EL1,
+        sys::CNTV_CTL_EL0,
+        sys::CNTP_CTL_EL0,
+    ]) {
+        asm.li(X9, DATA);
+        asm.mrs(X10, register);
+        asm.str(X10, X9, 8 * index);
+    }
+    // With its own stack pointer: EL1 cannot name its own, but moving it must not move EL0's.
+    asm.li(X10, 0x1234_5670);
+    asm.mov_sp(SP, X10);
+    asm.mrs(X11, sys::SP_EL0);
+    asm.str(X11, X9, 64);
+    asm.mov(X1, X19);
+    asm.li(X0, END);
+    asm.hvc(0);
+    bench.space.fill(CODE, &asm.finish().unwrap_or_default())?;
+    bench.add_bound(subject, 1)?;
+    bench.vcpu().set_gpr(0, 0x1234)?;
+    bench.space.write(DATA + 64, 0x1234_5670)?;
+    match bench.hart().run()? {
+        super::bench::Exit::Hypercall { nr: END, args, .. } => {
+            ensure_eq!(args[0], 0x1234, "x0 as it was set");
+        }
+        exit => crate::fail!("{exit:x?}"),
+    }
+    let found = |index: u64| bench.space.read(DATA + 8 * index);
+    ensure_eq!(found(0)?, 1 << 2, "CurrentEL");
+    ensure_eq!(found(1)?, pstate::DAIF, "DAIF");
+    ensure_eq!(found(2)? & SWITCHES, 0, "SCTLR.M, A, C and I");
+    ensure_eq!(found(3)? >> 20 & 3, 0, "CPACR.FPEN");
+    ensure_eq!(found(4)?, 0, "ICC_IGRPEN1");
+    ensure_eq!(found(5)?, 0, "ISR");
+    ensure_eq!(found(6)? & 1, 0, "CNTV_CTL.ENABLE");
+    ensure_eq!(found(7)? & 1, 0, "CNTP_CTL.ENABLE");
+    ensure!(found(8)? != 0x1234_5670, "the guest used the stack pointer of EL0");
+    Ok(())
+}
+
+fn registers_read_and_write<S: Subject>(subject: &S) -> Verdict {
+    let mut bench = Bench::empty(subject)?;
+    // The very first instructions store all registers; there is no prologue that could use any.
+    let mut asm = Asm::new(CODE);
+    for register in registers().filter(|&register| register != X30) {
+        asm.str(register, X30, 8 * u32::from(register.number()));
+    }
+    asm.li(X0, END);
+    asm.hvc(0);
+    bench.space.fill(CODE, &asm.finish().unwrap_or_default())?;
+    bench.add_hart(subject, 0)?;
+    let vcpu = bench.vcpu();
+    for round in 0..2 {
+        // Once before the first binding, once while bound.
+        for number in 0..30 {
+            vcpu.set_gpr(number, pattern(number as u64 + round))?;
+        }
+        vcpu.set_gpr(30, DATA)?;
+        vcpu.set_gpr(31, 77)?; // the zero register
+        for number in [32, 33, 63, 64, usize::MAX] {
+            ensure_eq!(vcpu.set_gpr(number, 0), Err(AxError::InvalidInput), "set_gpr({number})");
+        }
+        for number in 0..32 {
+            let expected = match number {
+                30 => DATA,
+                31 => 0,
+                _ => pattern(number as u64 + round),
+            };
+            match vcpu.get_gpr(number) {
+                Err(AxError::Unsupported) => {}
+                found => ensure_eq!(found, Ok(expected), "get_gpr({number})"),
+            }
+        }
+        if round == 0 {
+            vcpu.bind()?;
+        } else {
+            vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+        }
+        bench.hart().end()?;
+        for register in registers().filter(|&register| register != X30) {
+            let number = u64::from(register.number());
+            let found = bench.space.read(DATA + 8 * number)?;
+            ensure_eq!(found, pattern(number + round), "what the guest found in {register}");
+        }
+    }
+    Ok(())
+}
+
+fn set_entry<S: Subject>(subject: &S) -> Verdict {
+    let mut second = 0;
+    let bench = Bench::boot(subject, |g| {
+        g.mark(1);
+        g.end();
+        second = g.here();
+        g.mark(2);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    hart.mark(2)?;
+    vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+    hart.mark(1)?;
+    vcpu.unbind()?;
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    vcpu.bind()?;
+    hart.mark(2)
+}
+
+fn misaligned_entry<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| g.mark(1))?;
+    for offset in 1..4 {
+        let refused = bench.vcpu().set_entry(GuestPhysAddr::new(CODE + offset));
+        ensure_eq!(refused, Err(AxError::InvalidInput), "an entry at +{offset}");
+    }
+    bench.hart().mark(1)
+}
+
+fn rebinding<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        g.li(X19, 0);
+        for step in 1..=5 {
+            g.add_imm(X19, X19, step);
+            g.msr(sys::TPIDR_EL1, X19);
+            g.report(X19);
+            g.report_sys(sys::TPIDR_EL1);
+        }
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let mut sum = 0;
+    for step in 1..=5 {
+        sum += step;
+        ensure_eq!(hart.report()?, sum, "x19");
+        vcpu.unbind()?;
+        vcpu.bind()?;
+        ensure_eq!(hart.report()?, sum, "TPIDR_EL1");
+        vcpu.unbind()?;
+        vcpu.bind()?;
+    }
+    hart.end()
+}
+
+fn rebinding_unanswered<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        g.li(X19, DEVICE);
+        g.ldrsw(X20, X19, 0);
+        g.report(X20);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for when in ["while unbound", "after binding"] {
+        hart.mmio_read(DEVICE, Dword)?;
+        vcpu.unbind()?;
+        if when == "while unbound" {
+            vcpu.set_return_value(0x8765_4321)?;
+            vcpu.bind()?;
+        } else {
+            vcpu.bind()?;
+            ensure_eq!(vcpu.run(), Err(AxError::Unanswered), "running without the answer");
+            vcpu.set_return_value(0x8765_4321)?;
+        }
+        ensure_eq!(hart.report()?, 0xffff_ffff_8765_4321, "answered {when}");
+        vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+    }
+    Ok(())
+}
+
+fn reset<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        // What the last life left behind comes first.
+        g.mov(X19, X0);
+        g.mov(X20, X1);
+        g.report(X19);
+        g.report(X20);
+        g.report_sys(sys::SCTLR_EL1);
+        g.report_sys(sys::DAIF);
+        g.report_sys(sys::ICC_IGRPEN1_EL1);
+        g.report_sys(sys::CNTV_CTL_EL0);
+        g.report_sys(sys::CPACR_EL1);
+        g.report_sys(sys::CURRENT_EL);
+        // Leave traces, and end at EL0.
+        g.li(X1, 99);
+        g.float_on();
+        g.set_sys(sys::CNTV_CVAL_EL0, u64::MAX);
+        g.set_sys(sys::CNTV_CTL_EL0, 1);
+        g.mrs(X9, sys::SCTLR_EL1);
+        g.li(X10, 1 << 12 | 1 << 1);
+        g.orr(X9, X9, X10);
+        g.msr(sys::SCTLR_EL1, X9);
+        g.enable_interrupts();
+        g.go_user();
+        g.li(X19, DEVICE);
+        g.ldrsb(X19, X19, 0);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for life in 0..3 {
+        ensure_eq!(hart.report()?, life, "x0");
+        let x1 = hart.report()?;
+        ensure_eq!(x1, if life == 0 { 0 } else { 7 }, "x1, as set after the reset");
+        ensure_eq!(hart.report()? & SWITCHES, 0, "SCTLR.M, A, C and I");
+        ensure_eq!(hart.report()?, pstate::DAIF, "DAIF");
+        ensure_eq!(hart.report()?, 0, "ICC_IGRPEN1");
+        ensure_eq!(hart.report()? & 1, 0, "CNTV_CTL.ENABLE");
+        ensure_eq!(hart.report()? >> 20 & 3, 0, "CPACR.FPEN");
+        ensure_eq!(hart.report()?, 1 << 2, "CurrentEL");
+        hart.mmio_read(DEVICE, Byte)?;
+        // As a CPU is started again: reset, entry, argument.
+        vcpu.reset()?;
+        ensure_eq!(vcpu.state(), VCpuState::Ready, "after the reset");
+        vcpu.set_entry(GuestPhysAddr::new(CODE))?;
+        vcpu.set_gpr(0, life + 1)?;
+        vcpu.set_gpr(1, 7)?;
+    }
+    Ok(())
+}
+
+fn reset_forgets<S: Subject>(subject: &S) -> Verdict {
+    let bench = Bench::boot(subject, |g| {
+        g.gic_on();
+        g.report_sys(sys::ISR_EL1);
+        g.report_sys(sys::ICC_HPPIR1_EL1);
+        g.li(X19, DEVICE);
+        g.ldrb(X20, X19, 0);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for life in 0..2 {
+        ensure_eq!(hart.report()?, 0, "ISR in life {life}");
+        ensure_eq!(hart.report()?, 1023, "ICC_HPPIR1 in life {life}");
+        hart.mmio_read(DEVICE, Byte)?;
+        for vector in [3, 20, 33, 500] {
+            vcpu.inject_interrupt(vector)?;
+        }
+        vcpu.reset()?;
+        ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer after the reset");
+        ensure_eq!(vcpu.retry(), Err(AxError::NotAsked), "retry after the reset");
+        ensure_eq!(vcpu.fail_access(), Err(AxError::NotAsked), "fail_access after the reset");
+    }
+    ensure_eq!(hart.report()?, 0, "ISR after the resets");
+    Ok(())
+}
+
+fn dropped<S: Subject>(subject: &S) -> Verdict {
+    let program = |g: &mut Guest| {
+        g.mark(1);
+        g.li(X19, DEVICE);
+        g.ldr_w(X19, X19, 0);
+        g.wfi();
+        g.mark(2);
+    };
+    // However far the one before got, the next starts as if there had been none.
+    for steps in 0..4 {
+        let bench = Bench::boot(subject, program)?;
+        let (hart, vcpu) = (bench.hart(), bench.vcpu());
+        if steps > 0 {
+            hart.mark(1)?;
+        }
+        if steps > 1 {
+            hart.mmio_read(DEVICE, Dword)?;
+        }
+        if steps > 2 {
+            vcpu.set_return_value(0)?;
+            hart.halt()?;
+        }
+    }
+    Ok(())
+}
+
+fn current<S: Subject>(subject: &S) -> Verdict {
+    life::current(&Bench::boot(subject, |g| g.mark(1))?)
+}

@@ -1,0 +1,162 @@
+//! The suite for AArch64, as far as a machine without such CPUs can try it: its guests assemble, and a backend that does
+//! nothing right passes no case.
+#![allow(unsafe_code)] // implements the platform
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use axvcpu::{
+    AxArchVCpu, AxMmHal, AxResult, AxVCpuExitReason, AxVCpuHal, Fence, GuestPhysAddr, HostPhysAddr,
+    HostVirtAddr, VCpuId, VmId,
+};
+use axvcpu_arm::gic::Forwarding;
+use axvcpu_conformance::{Outcome, Subject, arm};
+
+struct Heap;
+
+fn frames(count: usize) -> Layout {
+    Layout::from_size_align(4096 * count, 4096 * count).expect("a size and alignment")
+}
+
+// SAFETY: frames are blocks of the program's heap, zeroed and aligned; addresses are their own.
+unsafe impl AxMmHal for Heap {
+    fn alloc_frame() -> Option<HostPhysAddr> {
+        Self::alloc_contiguous(1)
+    }
+    unsafe fn dealloc_frame(frame: HostPhysAddr) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::dealloc_contiguous(frame, 1) };
+    }
+    fn alloc_contiguous(count: usize) -> Option<HostPhysAddr> {
+        // SAFETY: the size is not zero.
+        let block = unsafe { alloc_zeroed(frames(count)) };
+        (!block.is_null()).then(|| HostPhysAddr::new(block as u64))
+    }
+    unsafe fn dealloc_contiguous(frame: HostPhysAddr, count: usize) {
+        // SAFETY: made by `alloc_contiguous` with the same count, and not used any more.
+        unsafe { dealloc(frame.as_usize() as *mut u8, frames(count)) };
+    }
+    fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr {
+        HostVirtAddr::new(addr.as_usize())
+    }
+    fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr {
+        HostPhysAddr::new(addr.as_u64())
+    }
+}
+
+thread_local! {
+    static WORD: Cell<*mut ()> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+struct Hal;
+
+// SAFETY: the test's one thread is the one physical CPU.
+unsafe impl AxVCpuHal for Hal {
+    type MmHal = Heap;
+    fn irq_hanlder() {}
+    fn cpu_id() -> usize {
+        0
+    }
+    fn load_current() -> *mut () {
+        WORD.get()
+    }
+    unsafe fn store_current(word: *mut ()) {
+        WORD.set(word);
+    }
+}
+
+/// A backend whose guests never get anywhere.
+struct Idle;
+
+impl AxArchVCpu for Idle {
+    type Hal = Hal;
+    type CreateConfig = ();
+    type SetupConfig = ();
+
+    fn new(_: VmId, _: VCpuId, _: ()) -> AxResult<Self> {
+        Ok(Self)
+    }
+    fn set_entry(&mut self, _: GuestPhysAddr) -> AxResult {
+        Ok(())
+    }
+    unsafe fn set_ept_root(&mut self, _: HostPhysAddr) -> AxResult {
+        Ok(())
+    }
+    fn setup(&mut self, _: ()) -> AxResult {
+        Ok(())
+    }
+    fn run(&mut self) -> AxResult<AxVCpuExitReason> {
+        Ok(AxVCpuExitReason::FailEntry { reason: 0 })
+    }
+    fn bind(&mut self) -> AxResult {
+        Ok(())
+    }
+    fn unbind(&mut self) -> AxResult {
+        Ok(())
+    }
+    fn set_gpr(&mut self, _: usize, _: u64) -> AxResult {
+        Ok(())
+    }
+    fn inject_interrupt(&mut self, _: usize) -> AxResult {
+        Ok(())
+    }
+    fn set_return_value(&mut self, _: u64) {}
+    fn fence(&mut self, _: Fence) -> AxResult {
+        Ok(())
+    }
+    fn set_interrupt_line(&mut self, _: usize, _: bool) -> AxResult {
+        Ok(())
+    }
+}
+
+struct Nothing;
+
+impl Subject for Nothing {
+    type Arch = Idle;
+    fn name(&self) -> &str {
+        "nothing"
+    }
+    fn create_config(&self) -> AxResult<()> {
+        Ok(())
+    }
+    fn setup_config(&self) {}
+    fn sleep(&self, _: u64) {}
+    fn on_two_cpus(&self, _: &mut dyn FnMut(), _: &mut (dyn FnMut() + Send)) -> bool {
+        false
+    }
+}
+
+impl arm::Subject for Nothing {
+    fn forwarding_config(&self, _: Arc<dyn Forwarding>) -> AxResult<()> {
+        Ok(())
+    }
+    fn time_base(&self) -> u64 {
+        62_500_000
+    }
+    fn has_atomics(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn the_guests_assemble_and_nothing_passes() {
+    let report = arm::run(&Nothing);
+    for case in report.cases() {
+        match &case.outcome {
+            Outcome::Failed(failure) => {
+                let text = failure.to_string();
+                assert!(!text.contains("the suite's own guest"), "{}: {text}", case.name);
+            }
+            Outcome::Skipped(reason) => {
+                assert_eq!(*reason, "needs a second physical CPU", "{}", case.name);
+            }
+            Outcome::Passed => panic!("{} passed", case.name),
+        }
+    }
+    let mut names: Vec<_> = report.cases().iter().map(|case| case.name).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "two cases have the same name");
+}
