@@ -46,6 +46,8 @@ struct Figure {
 /// Why there is no figure.
 type Failure = String;
 type Figures = Result<Vec<Figure>, Failure>;
+/// Figures of one part, which has a name.
+type Group = (&'static str, fn(&Machine) -> Figures);
 
 fn bench(machine: &'static Machine) -> u8 {
     println!("features: {:?}", arch::features());

@@ -22,7 +22,7 @@ impl Bare {
         let failed = |error| format!("{error}");
         let space = Space::new(&assemble(CODE, write)?)?;
         let vcpu = Backend::new(0, 0, Config::new()).map_err(failed)?;
-        let mut this = Self { vcpu, space: space };
+        let mut this = Self { vcpu, space };
         this.set_up().map_err(failed)?;
         Ok(this)
     }

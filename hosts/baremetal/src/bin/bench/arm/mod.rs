@@ -18,7 +18,7 @@ use axvcpu_vmm::arm::{ArmVm, ArmVmConfig, layout};
 use axvcpu_vmm::{BuildError, RamBacking};
 
 use crate::machine::{Silent, figure};
-use crate::{Figures, ROUNDS};
+use crate::{Figures, Group, ROUNDS};
 
 pub(crate) type Backend = ArmVCpu<Hal>;
 pub(crate) type Config = ArmConfig;
@@ -38,7 +38,7 @@ const DIVISOR: u32 = 0x24;
 const PSCI_VERSION: u64 = 0x8400_0000;
 const SYSTEM_OFF: u64 = 0x8400_0008;
 
-pub(crate) const GROUPS: &[(&str, fn(&Machine) -> Figures)] = &[
+pub(crate) const GROUPS: &[Group] = &[
     ("axvcpu: AxVCpu::run", own::figures),
     ("axvcpu-aarch64: inside the backend", bare::figures),
     ("axvcpu-vmm: the run loop", machine_figures),

@@ -17,7 +17,7 @@ use axvcpu_vmm::riscv::{RiscvVm, RiscvVmConfig};
 use axvcpu_vmm::{BuildError, RamBacking};
 
 use crate::machine::{Silent, figure};
-use crate::{Figures, ROUNDS};
+use crate::{Figures, Group, ROUNDS};
 
 pub(crate) type Backend = RiscvVCpu<Hal>;
 pub(crate) type Config = RiscvConfig;
@@ -36,7 +36,7 @@ const CALL: i64 = 0x0a00_0001;
 const DEVICE: i64 = 0x1000_0000;
 const UART: i64 = 0x1000_0000;
 
-pub(crate) const GROUPS: &[(&str, fn(&Machine) -> Figures)] =
+pub(crate) const GROUPS: &[Group] =
     &[("axvcpu: AxVCpu::run", timer::figures), ("axvcpu-vmm: the run loop", machine_figures)];
 
 pub(crate) fn features() -> Option<Features> {
