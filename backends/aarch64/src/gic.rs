@@ -22,6 +22,8 @@ pub(crate) const MAX_LIST_REGISTERS: usize = 16;
 pub(crate) struct Interrupts {
     /// Edges, a bit each.
     edges: [u64; 16],
+    /// Which words of them have any.
+    edge_words: u32,
     /// Lines as their devices have them.
     lines: u64,
     /// Timers whose physical interrupt is active: [`todo::VIRTUAL_TIMER`], [`todo::PHYSICAL_TIMER`].
@@ -46,25 +48,30 @@ pub(crate) struct Interface {
     timers: u32,
 }
 
-/// What is to be shown to the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
-    priority: u8,
-    intid: u32,
-    source: Source,
+/// What may be shown to the guest, as a number: the smaller, the more important. Priority, then INTID, then [`Source`].
+type Candidate = u32;
+
+/// Why an interrupt is pending.
+mod source {
+    pub(super) const EDGE: u32 = 0;
+    pub(super) const LINE: u32 = 1;
+    pub(super) const TIMER: u32 = 2;
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
-    Edge,
-    Line,
-    Timer,
+fn candidate(priority: u8, intid: u32, source: u32) -> Candidate {
+    u32::from(priority) << 16 | intid << 2 | source
+}
+
+/// Priority, INTID and source of a candidate.
+fn parts(candidate: Candidate) -> (u64, u32, u32) {
+    (u64::from(candidate >> 16), candidate >> 2 & 0x3ff, candidate & 3)
 }
 
 impl Interrupts {
     pub(crate) fn new(forwarding: Arc<dyn Forwarding>) -> Self {
         Self {
             edges: [0; 16],
+            edge_words: 0,
             lines: 0,
             timers: 0,
             watched: false,
@@ -75,12 +82,26 @@ impl Interrupts {
 
     /// Forgets what was pending.
     pub(crate) fn reset(&mut self) {
-        (self.edges, self.lines, self.watched) = ([0; 16], 0, false);
+        (self.edges, self.edge_words, self.lines) = ([0; 16], 0, 0);
+        self.watched = false;
         self.timers = 0;
     }
 
     pub(crate) fn inject(&mut self, intid: u32) {
-        self.edges[(intid / 64) as usize % 16] |= 1 << (intid % 64);
+        let word = (intid / 64) as usize % 16;
+        self.edges[word] |= 1 << (intid % 64);
+        self.edge_words |= 1 << word;
+    }
+
+    /// Takes an edge, if it is pending.
+    fn take_edge(&mut self, intid: u32) -> bool {
+        let (word, bit) = ((intid / 64) as usize % 16, 1 << (intid % 64));
+        let found = self.edges[word] & bit != 0;
+        self.edges[word] &= !bit;
+        if self.edges[word] == 0 {
+            self.edge_words &= !(1 << word);
+        }
+        found
     }
 
     pub(crate) fn set_line(&mut self, line: u32, asserted: bool) {
@@ -98,29 +119,24 @@ impl Interrupts {
     }
 
     fn waits(&self) -> bool {
-        self.lines != 0 || self.timers != 0 || self.edges.iter().any(|&word| word != 0)
+        self.lines != 0 || self.timers != 0 || self.edge_words != 0
     }
 
-    /// Calls `f` with everything that is pending.
-    fn pending(&self, mut f: impl FnMut(u32, Source)) {
-        let bits = |mut word: u64, first: u32, source, f: &mut dyn FnMut(u32, Source)| {
-            while word != 0 {
-                f(first + word.trailing_zeros(), source);
-                word &= word - 1;
-            }
-        };
-        // One that is pending for two reasons is one interrupt, the edge's as well.
-        let levels = self.lines | fired_lines(self.timers);
-        for (index, &word) in (0..).zip(&self.edges) {
-            let word = if index == 0 { word & !levels } else { word };
-            bits(word, 64 * index, Source::Edge, &mut f);
+    /// Calls `f` with everything that is pending. One that is for two reasons is one interrupt, the edge's as well.
+    fn pending(&self, mut f: impl FnMut(u32, u32)) {
+        let timers = fired_lines(self.timers);
+        let lines = self.lines & !timers;
+        let mut words = self.edge_words;
+        while words != 0 {
+            let index = words.trailing_zeros();
+            words &= words - 1;
+            let levels = if index == 0 { lines | timers } else { 0 };
+            each_bit(self.edges[index as usize % 16] & !levels, |bit| {
+                f(64 * index + bit, source::EDGE);
+            });
         }
-        bits(self.lines & !fired_lines(self.timers), 0, Source::Line, &mut f);
-        for (bit, intid) in TIMERS {
-            if self.timers & bit != 0 {
-                f(intid, Source::Timer);
-            }
-        }
+        each_bit(lines, |line| f(line, source::LINE));
+        each_bit(timers, |timer| f(timer, source::TIMER));
     }
 
     /// Fills list registers anew: `lrs` as they were left by the guest, `count` of them. Answers `ICH_HCR_EL2`.
@@ -156,58 +172,51 @@ impl Interrupts {
         }
         self.timers |= fired;
 
-        let mut best = [None::<Candidate>; MAX_LIST_REGISTERS];
+        let mut best: [Candidate; MAX_LIST_REGISTERS] = [0; MAX_LIST_REGISTERS];
         let (mut found, mut left_over) = (0, false);
         let room = lrs.iter().filter(|&&value| value == 0).count();
         let is_active = |intid| lrs.iter().any(|&value| value != 0 && lr::intid(value) == intid);
         self.pending(|intid, source| {
-            // An active interrupt is pending again when it has ended; only edges are both.
-            let active = is_active(intid);
-            if active && source != Source::Edge {
+            // An active one is shown when it has ended, or in the register that it has.
+            if is_active(intid) {
                 return;
             }
             let Some(priority) = self.forwarding.priority(intid) else { return };
-            let candidate = Candidate { priority, intid, source };
-            if active {
-                // Goes to the register it has; none is needed.
-                return;
-            }
-            let place =
-                best[..found].partition_point(|known| known.is_some_and(|k| k <= candidate));
-            if place >= room {
-                left_over = true;
-                return;
-            }
+            let candidate = candidate(priority, intid, source);
+            let place = best[..found].partition_point(|&known| known <= candidate);
             left_over |= found == room;
-            found = (found + 1).min(room);
-            best[place..found].rotate_right(1);
-            best[place] = Some(candidate);
+            if place < room {
+                found = (found + 1).min(room);
+                best[place..found].rotate_right(1);
+                best[place] = candidate;
+            }
         });
-        // An edge that came while the interrupt was active.
+        // An edge that came while its interrupt was active.
         for register in lrs.iter_mut().filter(|value| **value & lr::ACTIVE != 0) {
             let intid = lr::intid(*register);
-            let (word, bit) = ((intid / 64) as usize % 16, 1 << (intid % 64));
-            if self.edges[word] & bit != 0
-                && *register & lr::HW == 0
+            if *register & lr::HW == 0
+                && self.edge_words != 0
                 && self.forwarding.priority(intid).is_some()
+                && self.take_edge(intid)
             {
-                self.edges[word] &= !bit;
                 *register |= lr::PENDING;
             }
         }
-        let mut next = best[..found].iter().flatten();
+        let mut next = best[..found].iter();
         for register in lrs.iter_mut().filter(|value| **value == 0) {
-            let Some(&Candidate { priority, intid, source }) = next.next() else { break };
-            self.edges[(intid / 64) as usize % 16] &= !(1 << (intid % 64));
+            let Some((priority, intid, source)) = next.next().map(|&best| parts(best)) else {
+                break;
+            };
+            self.take_edge(intid);
             let kind = match source {
-                Source::Edge => 0,
-                Source::Line => lr::EOI,
-                Source::Timer => {
+                source::LINE => lr::EOI,
+                source::TIMER => {
                     self.timers &= !timer_bit(intid);
                     lr::HW | physical(intid)
                 }
+                _ => 0,
             };
-            let priority = u64::from(priority) << lr::PRIORITY_SHIFT;
+            let priority = priority << lr::PRIORITY_SHIFT;
             *register = lr::PENDING | lr::GROUP1 | priority | kind | u64::from(intid);
         }
         let any_pending = lrs.iter().any(|value| value & lr::PENDING != 0);
@@ -223,6 +232,14 @@ impl Interrupts {
 
 const TIMERS: [(u32, u32); 2] =
     [(todo::VIRTUAL_TIMER, VIRTUAL_TIMER), (todo::PHYSICAL_TIMER, PHYSICAL_TIMER)];
+
+/// Calls `f` with the position of each bit that is set.
+fn each_bit(mut word: u64, mut f: impl FnMut(u32)) {
+    while word != 0 {
+        f(word.trailing_zeros());
+        word &= word - 1;
+    }
+}
 
 /// The bit of a timer's interrupt; 0 for others.
 pub(crate) fn timer_bit(intid: u32) -> u32 {
@@ -253,9 +270,15 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
 
     /// Shows the guest the most important of its interrupts, `fired` timers' among them. The vCPU is resident.
     pub(crate) fn update_interrupts(&mut self, fired: u32) {
+        let mut on_cpu = self.on_cpu();
+        let interface = &on_cpu.image().interface;
+        let (used, timers) = (interface.used, interface.timers);
+        if used == 0 && timers | fired == 0 && !self.interrupts.waits() {
+            self.interrupts.watched = false; // nothing to show, nothing shown
+            return;
+        }
         let features = self.slot().features();
         let count = (features.list_registers as usize).min(MAX_LIST_REGISTERS);
-        let Interface { used, timers, .. } = self.on_cpu().image().interface;
         // Those whose reason is over, because the guest has set the timer anew, have nothing to tell.
         let fired = timers | fired;
         let over =
@@ -355,24 +378,22 @@ impl Interface {
         self.vmcr = sys::read::<ICH_VMCR_EL2>();
         self.hcr = sys::read::<ICH_HCR_EL2>();
         self.active = read_priorities(priority_registers);
-        for (index, register) in self.lr.iter_mut().enumerate() {
-            *register = 0;
-            if self.used & 1 << index != 0 {
-                let value = read_lr(index);
-                write_lr(index, 0);
-                *register = if value >> 62 == 0 { 0 } else { value };
-                if *register & lr::HW != 0 {
-                    deactivate(lr::intid(value));
-                    *register = value & !(lr::HW | lr::PHYSICAL);
-                    if value & lr::ACTIVE == 0 {
-                        *register = 0;
-                    }
-                }
-                if *register == 0 {
-                    self.used &= !(1 << index);
-                }
+        each_bit(self.used.into(), |index| {
+            let value = read_lr(index as usize);
+            write_lr(index as usize, 0);
+            // A timer's that the guest has not seen comes again; one that it has not ended it ends for itself alone.
+            let mut kept = if value >> 62 == 0 { 0 } else { value };
+            if kept & lr::HW != 0 {
+                deactivate(lr::intid(value));
+                kept = if value & lr::ACTIVE == 0 { 0 } else { value & !(lr::HW | lr::PHYSICAL) };
             }
-        }
+            if let Some(register) = self.lr.get_mut(index as usize) {
+                *register = kept;
+            }
+            if kept == 0 {
+                self.used &= !(1 << index);
+            }
+        });
         deactivate_timers(core::mem::take(&mut self.timers));
         // SAFETY: nobody's CPU interface.
         unsafe { sys::write::<ICH_HCR_EL2>(0) };
@@ -387,11 +408,11 @@ impl Interface {
         // SAFETY: the guest's CPU interface.
         unsafe { sys::write::<ICH_VMCR_EL2>(self.vmcr) };
         write_priorities(priority_registers, &self.active);
-        for (index, &register) in self.lr.iter().enumerate() {
-            if self.used & 1 << index != 0 {
-                write_lr(index, register);
+        each_bit(self.used.into(), |index| {
+            if let Some(&register) = self.lr.get(index as usize) {
+                write_lr(index as usize, register);
             }
-        }
+        });
         // SAFETY: as above.
         unsafe { sys::write::<ICH_HCR_EL2>(self.hcr | ich_hcr::EN) };
     }
