@@ -21,41 +21,40 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     pub(crate) fn data_abort(&mut self, cause: u64) -> Option<Left> {
         let va = sys::read::<FAR_EL2>();
         let kind = if cause & abort::WRITE != 0 { AccessKind::Write } else { AccessKind::Read };
-        if cause & abort::CACHE != 0 {
-            // There is nothing to maintain where there is no memory.
-            self.advance();
-            return None;
-        }
         if cause & abort::WALK != 0 {
             return Some(self.walk_fault(cause, va, kind));
         }
         match abort::status(cause) & !3 {
-            abort::TRANSLATION | abort::PERMISSION => {}
+            abort::TRANSLATION if cause & abort::CACHE != 0 => {
+                // There is nothing to maintain where there is no memory.
+                self.advance();
+                return None;
+            }
+            abort::TRANSLATION | abort::PERMISSION | abort::NOT_ACCESSED => {}
             // Something else failed: the memory below, or the tables.
             _ => return Some(Left::FailEntry { reason: cause }),
         }
         let addr = self.guest_address(cause, va)?;
         if cause & abort::DESCRIBED != 0 && !self.fetch_always {
-            let open = Open::described(self.context.pc, va, cause);
+            let open = Open::described(self.place(), va, cause);
             if !self.may_begin_before(va, open.width()) {
                 return self.device_access(open, addr);
             }
         }
-        // Another vCPU may have changed the instruction since.
-        let bits = self.fetch();
-        let access = bits.and_then(decode::instruction).filter(|access| {
-            let store =
-                matches!(access.operand, Operand::Store { .. } | Operand::StoreFloat { .. });
-            (kind == AccessKind::Write) == store
-        });
-        let (Some(bits), Some(access)) = (bits, access) else {
+        // Another vCPU may have changed the tables or the instruction since: then the guest executes what is there now.
+        let bits = self.fetch()?;
+        let Some(access) = decode::instruction(bits) else {
             return Some(self.nested_fault(addr, kind, va));
         };
+        let store = matches!(access.operand, Operand::Store { .. } | Operand::StoreFloat { .. });
+        if store != (kind == AccessKind::Write) {
+            return None;
+        }
         let first = decode::address(bits, |register| match register {
             31 => self.stack_pointer(),
             register => self.x(register),
         });
-        let open = Open::decoded(self.context.pc, va, access);
+        let open = Open::decoded(self.place(), va, access);
         if first % access.width.bytes() as u64 != 0 {
             self.misaligned(&open, first);
             return None;
@@ -69,8 +68,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         if va % 4096 != 0 || width == AccessWidth::Byte {
             return false;
         }
-        let stages = if self.in_user_mode() { Stages::GuestAtEl0 } else { Stages::GuestAtEl1 };
-        let result = translate(va, stages);
+        let result = translate(va, Stages::Guests);
         // Attributes as MAIR_EL1 has them; the upper four bits are zeros for device memory.
         result & PAR_FAILED != 0 || result >> 60 != 0
     }
@@ -87,7 +85,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             return Some(self.walk_fault(cause, va, AccessKind::Execute));
         }
         match abort::status(cause) & !3 {
-            abort::TRANSLATION | abort::PERMISSION => {}
+            abort::TRANSLATION | abort::PERMISSION | abort::NOT_ACCESSED => {}
             _ => return Some(Left::FailEntry { reason: cause }),
         }
         let addr = self.guest_address(cause, va)?;
@@ -100,8 +98,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let write = cause & abort::WRITE != 0 && abort::status(cause) & !3 == abort::PERMISSION;
         let access = if write { AccessKind::Write } else { AccessKind::Read };
         let fetch = behalf == AccessKind::Execute;
-        let open =
-            Open::refused(self.context.pc, va, behalf == AccessKind::Write, fetch, Some(cause));
+        let open = Open::refused(self.place(), va, behalf == AccessKind::Write, fetch, Some(cause));
         self.open = open;
         // Where in the table it was is not told, only the page.
         Left::NestedPageFault { addr: fault_page(), access }
@@ -109,7 +106,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
 
     fn nested_fault(&mut self, addr: u64, access: AccessKind, va: u64) -> Left {
         let (write, fetch) = (access == AccessKind::Write, access == AccessKind::Execute);
-        self.open = Open::refused(self.context.pc, va, write, fetch, None);
+        self.open = Open::refused(self.place(), va, write, fetch, None);
         Left::NestedPageFault { addr, access }
     }
 
@@ -118,8 +115,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     fn guest_address(&self, cause: u64, va: u64) -> Option<u64> {
         // HPFAR_EL2 is not valid for permission faults (Arm ARM, D24.2.70).
         let page = if abort::status(cause) & !3 == abort::PERMISSION {
-            let stages = if self.in_user_mode() { Stages::GuestAtEl0 } else { Stages::GuestAtEl1 };
-            let result = translate(va, stages);
+            let result = translate(va, Stages::Guests);
             if result & PAR_FAILED != 0 {
                 return None;
             }
@@ -133,8 +129,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     /// The instruction at the guest's program counter; `None` if it cannot be read.
     fn fetch(&self) -> Option<u32> {
         let pc = self.context.pc;
-        let stages = if self.in_user_mode() { Stages::BothAtEl0 } else { Stages::BothAtEl1 };
-        let result = translate(pc, stages);
+        let result = translate(pc, Stages::Both);
         if result & PAR_FAILED != 0 || pc % 4 != 0 {
             return None;
         }

@@ -15,20 +15,25 @@ macro_rules! instructions {
 }
 
 instructions! {
-    /// Forgets what this CPU knows of the guest's own translations, of the current VMID.
-    forget_guest: "dsb nshst", "tlbi vmalle1", "dsb nsh", "isb";
-    /// Forgets what this CPU knows of both stages, of the current VMID.
-    forget_stage2: "dsb nshst", "tlbi vmalls12e1", "dsb nsh", "isb";
+    /// Forgets what this CPU knows of the guest's own translations, of the current VMID, and of its code.
+    forget_here: "dsb nshst", "tlbi vmalle1", "ic iallu", "dsb nsh", "isb";
+    /// Forgets what any CPU knows of the guest's own translations, of the current VMID: the vCPU may have been on others.
+    forget_guest: "dsb ishst", "tlbi vmalle1is", "dsb ish", "isb";
+    /// Forgets what any CPU knows of both stages, of the current VMID.
+    forget_stage2: "dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb";
     /// Forgets what this CPU knows of all guests' translations.
     forget_all: "dsb nshst", "tlbi alle1", "dsb nsh", "isb";
     /// Forgets what any CPU knows of any guest's translations and of fetched instructions.
     forget_everywhere: "dsb ishst", "tlbi alle1is", "ic ialluis", "dsb ish", "isb";
-    /// Forgets fetched instructions.
-    forget_code: "dsb nsh", "ic iallu", "dsb nsh", "isb";
+    /// Forgets instructions that any CPU has fetched.
+    forget_code: "dsb ish", "ic ialluis", "dsb ish", "isb";
+    /// Waits for the maintenance that the guest has begun on this CPU, before it goes on elsewhere: its own barrier would wait
+    /// for that of the other CPU.
+    complete: "dsb ish";
 }
 
-/// Translates an address of the guest as a read by it at EL1 or EL0, by both stages or by its own only, to what
-/// `PAR_EL1` then has (Arm ARM, D24.2.139).
+/// Translates an address of the guest to what `PAR_EL1` then has (Arm ARM, D24.2.139), as a read by EL1: that leads to the same
+/// address as what EL0 does, and more is permitted.
 pub(crate) fn translate(address: u64, stages: Stages) -> u64 {
     #[cfg(target_arch = "aarch64")]
     {
@@ -39,17 +44,11 @@ pub(crate) fn translate(address: u64, stages: Stages) -> u64 {
         // SAFETY: looks up translations only; PAR_EL1 is put back.
         unsafe {
             match stages {
-                Stages::BothAtEl1 => {
+                Stages::Both => {
                     core::arch::asm!("at s12e1r, {}", "isb", in(reg) address, options(nostack))
                 }
-                Stages::BothAtEl0 => {
-                    core::arch::asm!("at s12e0r, {}", "isb", in(reg) address, options(nostack))
-                }
-                Stages::GuestAtEl1 => {
+                Stages::Guests => {
                     core::arch::asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack))
-                }
-                Stages::GuestAtEl0 => {
-                    core::arch::asm!("at s1e0r, {}", "isb", in(reg) address, options(nostack))
                 }
             }
             let result = sys::read::<PAR_EL1>();
@@ -64,13 +63,11 @@ pub(crate) fn translate(address: u64, stages: Stages) -> u64 {
     }
 }
 
-/// Which stages an address is translated by, and for whom.
+/// Which stages an address is translated by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stages {
-    BothAtEl1,
-    BothAtEl0,
-    GuestAtEl1,
-    GuestAtEl0,
+    Both,
+    Guests,
 }
 
 pub(crate) use imp::{fp_load, fp_save, sve_load, sve_save, sve_size};

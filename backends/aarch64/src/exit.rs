@@ -2,6 +2,7 @@
 
 use axvcpu::{AccessKind, AccessWidth, AxVCpuExitReason as Exit, AxVCpuHal, GuestPhysAddr};
 use axvcpu_arm::esr::{self, class};
+use axvcpu_arm::gic::{PHYSICAL_TIMER, VIRTUAL_TIMER};
 use axvcpu_arm::sysreg::*;
 
 use crate::control::timer;
@@ -50,6 +51,9 @@ impl From<Left> for Exit {
     }
 }
 
+/// The guest is in AArch32 (M\[4\] of the processor state).
+const AARCH32: u64 = 1 << 4;
+
 /// `WFE` rather than `WFI` (TI).
 const WFE: u64 = 1;
 
@@ -62,6 +66,10 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     pub(crate) fn trapped(&mut self, cause: u64) -> Option<Left> {
         if cause == INTERRUPT {
             return self.interrupted();
+        }
+        if self.context.pstate & AARCH32 != 0 {
+            // The guest was not told that there is such a thing, and nothing here could go on with it.
+            return Some(Left::FailEntry { reason: cause });
         }
         if cause == SERROR {
             return Some(Left::FailEntry { reason: sys::read::<ESR_EL2>() });
@@ -92,13 +100,21 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
 
     /// A physical interrupt. Those by which virtual ones ask to be looked after concern nobody else.
     fn interrupted(&mut self) -> Option<Left> {
-        if self.on_cpu().image().interface.used != 0 && sys::read::<ICH_MISR_EL2>() != 0 {
-            self.update_interrupts(0);
+        if self.notice_maintenance() {
             if sys::read::<ICC_HPPIR1_EL1>() & 0xff_ffff == axvcpu_arm::gic::SPURIOUS.into() {
                 return None;
             }
         }
         Some(Left::ExternalInterrupt { vector: H::irq_fetch() as u64 })
+    }
+
+    /// Does what the virtual CPU interface asks for. `false`: nothing.
+    fn notice_maintenance(&mut self) -> bool {
+        let asked = self.on_cpu().image().interface.used != 0 && sys::read::<ICH_MISR_EL2>() != 0;
+        if asked {
+            self.update_interrupts(0);
+        }
+        asked
     }
 
     /// The first use of floating point or SVE since another vCPU has used it.
@@ -115,6 +131,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         if cause & WFE != 0 {
             return Some(Left::Nothing);
         }
+        self.notice_maintenance();
         if self.has_interrupt() {
             return None;
         }
@@ -131,15 +148,16 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         sys::synchronize(); // the counter may otherwise be read ahead of time
         let now = sys::read::<CNTPCT_EL0>();
         let virtual_now = now.wrapping_sub(self.time_offset);
-        let left = |control: u64, compare: u64, now: u64| {
-            let on = control & (timer::ENABLE | timer::IMASK) == timer::ENABLE;
+        let left = |intid: u32, control: u64, compare: u64, now: u64| {
+            let on = control & (timer::ENABLE | timer::IMASK) == timer::ENABLE
+                && !(control & timer::ISTATUS != 0 && self.has_fired(intid));
             let left = compare.saturating_sub(now);
             let late = left == 0 && control & timer::ISTATUS == 0;
             on.then_some(if late { frequency / LATE } else { left })
         };
         let ticks = [
-            left(el1::cntv_ctl(vhe), el1::cntv_cval(vhe), virtual_now),
-            left(el1::cntp_ctl(vhe), el1::cntp_cval(vhe), now),
+            left(VIRTUAL_TIMER, el1::cntv_ctl(vhe), el1::cntv_cval(vhe), virtual_now),
+            left(PHYSICAL_TIMER, el1::cntp_ctl(vhe), el1::cntp_cval(vhe), now),
         ];
         let ticks = ticks.into_iter().flatten().min()?;
         // Up: waking too early is waking twice.

@@ -28,8 +28,6 @@ pub(crate) struct Interrupts {
     lines: u64,
     /// Timers whose physical interrupt is active: [`todo::VIRTUAL_TIMER`], [`todo::PHYSICAL_TIMER`].
     timers: u32,
-    /// Something is in a list register, or waits: look after it before each entry.
-    pub(crate) watched: bool,
     generation: u32,
     forwarding: Arc<dyn Forwarding>,
 }
@@ -40,7 +38,6 @@ pub(crate) struct Interface {
     vmcr: u64,
     /// Active priorities of groups 0 and 1.
     active: [[u64; 4]; 2],
-    hcr: u64,
     lr: [u64; MAX_LIST_REGISTERS],
     /// Which list registers were last written with something.
     pub(crate) used: u32,
@@ -74,7 +71,6 @@ impl Interrupts {
             edge_words: 0,
             lines: 0,
             timers: 0,
-            watched: false,
             generation: forwarding.generation(),
             forwarding,
         }
@@ -83,7 +79,6 @@ impl Interrupts {
     /// Forgets what was pending.
     pub(crate) fn reset(&mut self) {
         (self.edges, self.edge_words, self.lines) = ([0; 16], 0, 0);
-        self.watched = false;
         self.timers = 0;
     }
 
@@ -191,10 +186,10 @@ impl Interrupts {
                 best[place] = candidate;
             }
         });
-        // An edge that came while its interrupt was active.
+        // An edge that came while its interrupt was active, and which nothing else will show.
         for register in lrs.iter_mut().filter(|value| **value & lr::ACTIVE != 0) {
             let intid = lr::intid(*register);
-            if *register & lr::HW == 0
+            if *register & (lr::HW | lr::EOI) == 0
                 && self.edge_words != 0
                 && self.forwarding.priority(intid).is_some()
                 && self.take_edge(intid)
@@ -220,12 +215,16 @@ impl Interrupts {
             *register = lr::PENDING | lr::GROUP1 | priority | kind | u64::from(intid);
         }
         let any_pending = lrs.iter().any(|value| value & lr::PENDING != 0);
-        self.watched = self.waits() || lrs.iter().any(|&value| value != 0);
         match (left_over, any_pending) {
             (false, _) => ich_hcr::EN,
             (true, true) => ich_hcr::EN | ich_hcr::NPIE,
-            // All registers have active ones: there is room again when they have ended.
-            (true, false) => ich_hcr::EN | ich_hcr::UIE,
+            (true, false) => {
+                // All registers have active ones: there is room again when one of them has ended.
+                lrs.iter_mut()
+                    .filter(|value| **value & lr::HW == 0)
+                    .for_each(|value| *value |= lr::EOI);
+                ich_hcr::EN | ich_hcr::UIE
+            }
         }
     }
 }
@@ -261,10 +260,12 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     pub(crate) fn watch_interrupts(&mut self) {
         if self.interrupts.is_outdated() || self.shows_timer_in_vain() {
             self.update_interrupts(0);
-        } else if !self.interrupts.waits() {
+        } else {
             let used = self.on_cpu().image().interface.used;
-            // Without anything left in them there is nothing to look after.
-            self.interrupts.watched = sys::read::<ICH_ELRSR_EL2>() as u32 & used != used;
+            let empty = sys::read::<ICH_ELRSR_EL2>() as u32 & used == used;
+            if !empty || self.interrupts.waits() {
+                self.shared().ask(todo::WATCH);
+            }
         }
     }
 
@@ -274,8 +275,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let interface = &on_cpu.image().interface;
         let (used, timers) = (interface.used, interface.timers);
         if used == 0 && timers | fired == 0 && !self.interrupts.waits() {
-            self.interrupts.watched = false; // nothing to show, nothing shown
-            return;
+            return; // nothing to show, nothing shown
         }
         let features = self.slot().features();
         let count = (features.list_registers as usize).min(MAX_LIST_REGISTERS);
@@ -309,6 +309,9 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         interface.timers = self.interrupts.timers;
         // SAFETY: the guest's CPU interface.
         unsafe { sys::write::<ICH_HCR_EL2>(hcr) };
+        if now_used != 0 || self.interrupts.waits() {
+            self.shared().ask(todo::WATCH);
+        }
     }
 
     /// Whether a timer's interrupt waits to be taken whose reason is over. Only an exit gives the opportunity to see that: until
@@ -333,6 +336,18 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
                 deactivate(intid);
             }
         }
+    }
+
+    /// Whether a timer's interrupt is on its way to the guest already, or kept from it: the timer has nothing more to tell.
+    pub(crate) fn has_fired(&self, intid: u32) -> bool {
+        let mut on_cpu = self.on_cpu();
+        let interface = &on_cpu.image().interface;
+        let mut found = interface.timers & timer_bit(intid) != 0;
+        each_bit(interface.used.into(), |index| {
+            let value = read_lr(index as usize);
+            found |= value >> 62 != 0 && lr::intid(value) == intid;
+        });
+        found
     }
 
     /// Whether the guest has an interrupt that ends its waiting.
@@ -376,7 +391,6 @@ impl Interface {
     /// their reason is still there when the guest is back.
     pub(crate) fn save(&mut self, priority_registers: u32) {
         self.vmcr = sys::read::<ICH_VMCR_EL2>();
-        self.hcr = sys::read::<ICH_HCR_EL2>();
         self.active = read_priorities(priority_registers);
         each_bit(self.used.into(), |index| {
             let value = read_lr(index as usize);
@@ -414,7 +428,7 @@ impl Interface {
             }
         });
         // SAFETY: as above.
-        unsafe { sys::write::<ICH_HCR_EL2>(self.hcr | ich_hcr::EN) };
+        unsafe { sys::write::<ICH_HCR_EL2>(ich_hcr::EN) };
     }
 }
 
@@ -436,6 +450,9 @@ pub(crate) fn enable() {
     // SAFETY: EL2's own use of system registers, which the host has; EL1's accesses to ICC_SRE_EL1 trap.
     unsafe {
         sys::write::<ICC_SRE_EL2>(sys::read::<ICC_SRE_EL2>() & !8 | 1);
+        sys::synchronize();
+        sys::write::<ICC_SRE_EL1>(0b111);
+        sys::synchronize();
         sys::write::<ICH_HCR_EL2>(0);
     }
     for index in 0..shape().map_or(0, |(registers, _)| registers as usize) {

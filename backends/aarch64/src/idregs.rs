@@ -36,15 +36,16 @@ const ISAR0: u64 = !fields([0, 24]);
 const ISAR1: u64 = fields([0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 44, 48, 52]);
 /// RPRES, the newer pointer authentication, BC, CSSC; WFxT comes with new traps, MOPS with a control.
 const ISAR2: u64 = fields([4, 8, 12, 20, 52]);
-/// The size of physical addresses, ASIDs, endianness, granules of stage 1, ExS.
-const MMFR0: u64 = fields([0, 4, 8, 16, 20, 24, 28, 44]);
+/// The size of physical addresses, ASIDs, granules of stage 1, ExS. Guests are little-endian: their accesses to devices are
+/// taken for that.
+const MMFR0: u64 = fields([0, 4, 20, 24, 28, 44]);
 /// Granules with addresses of 52 bits are not told of.
 const TGRAN16: u32 = 20;
 const TGRAN4: u32 = 28;
 /// Access and dirty flags, hierarchical permissions, PAN, execute-never by EL2 for EL0, ETS.
 const MMFR1: u64 = fields([0, 12, 20, 28, 36]);
-/// CnP, UAO, IESB, larger addresses of stage 1's, CCIDX, ST, AT, IDS, BBM, E0PD.
-const MMFR2: u64 = fields([0, 4, 12, 16, 20, 28, 32, 36, 52, 60]);
+/// CnP, UAO, CCIDX, ST, AT, IDS, BBM, E0PD.
+const MMFR2: u64 = fields([0, 4, 20, 28, 32, 36, 52, 60]);
 
 /// The value of an identification register for guests.
 pub(crate) fn value(reg: u16, sve: bool) -> u64 {
@@ -57,7 +58,7 @@ pub(crate) fn value(reg: u16, sve: bool) -> u64 {
         ID_AA64ISAR1_EL1 => sys::read::<ID_AA64ISAR1_EL1>() & ISAR1,
         ID_AA64ISAR2_EL1 => sys::read::<ID_AA64ISAR2_EL1>() & ISAR2,
         ID_AA64MMFR0_EL1 => mmfr0(sys::read::<ID_AA64MMFR0_EL1>()),
-        ID_AA64MMFR1_EL1 => sys::read::<ID_AA64MMFR1_EL1>() & MMFR1,
+        ID_AA64MMFR1_EL1 => mmfr1(sys::read::<ID_AA64MMFR1_EL1>()),
         ID_AA64MMFR2_EL1 => sys::read::<ID_AA64MMFR2_EL1>() & MMFR2,
         // Of AArch32, which the guest does not have, and of what has no name yet.
         _ => 0,
@@ -68,6 +69,11 @@ fn pfr0(real: u64, sve: bool) -> u64 {
     let csv2 = real >> CSV2 & 15;
     let sve = if sve { real & PFR0_SVE } else { 0 };
     real & PFR0 & !fields([CSV2, 24]) | csv2.min(1) << CSV2 | 1 << 24 | PFR0_LEVELS | sve
+}
+
+fn mmfr1(real: u64) -> u64 {
+    // More than the two flags comes with controls that there are not.
+    real & MMFR1 & !15 | (real & 15).min(2)
 }
 
 fn mmfr0(real: u64) -> u64 {

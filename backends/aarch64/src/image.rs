@@ -41,6 +41,8 @@ pub(crate) mod todo {
     pub(crate) const VIRTUAL_TIMER: u32 = 1 << 9;
     /// The physical timer's has.
     pub(crate) const PHYSICAL_TIMER: u32 = 1 << 10;
+    /// Something is in a list register, or waits to be: look after it before each entry.
+    pub(crate) const WATCH: u32 = 1 << 11;
     /// Either.
     pub(crate) const TIMERS: u32 = VIRTUAL_TIMER | PHYSICAL_TIMER;
 }
@@ -219,6 +221,9 @@ impl<'a> OnCpu<'a> {
             sys::write::<VMPIDR_EL2>(image.mpidr);
             sys::write::<CNTVOFF_EL2>(image.time_offset);
             sys::write::<CPTR_EL2>(cptr::value(features.vhe, owns_fp, has_sve));
+            if features.ras {
+                sys::write::<VDISR_EL2>(0); // no SError of another guest's is deferred
+            }
             image.interface.load(features.priority_registers);
         }
         sys::synchronize();
@@ -227,8 +232,7 @@ impl<'a> OnCpu<'a> {
         el1::set_cntp_cval(features.vhe, timers.cntp_cval);
         el1::set_cntp_ctl(features.vhe, timers.cntp_ctl);
         if changed {
-            asm::forget_guest();
-            asm::forget_code();
+            asm::forget_here();
         }
         slot.resident.set(Some(self.me));
     }
@@ -284,9 +288,10 @@ impl<'a> OnCpu<'a> {
         if self.slot.fp.is(self.me) {
             self.release_fp();
         }
+        asm::complete();
     }
 
-    /// Puts the vCPU, which is resident, into the reset state.
+    /// Puts the vCPU into the reset state. It is not loaded then.
     pub(crate) fn reset(mut self) {
         self.unload();
         let image = self.image();
@@ -297,9 +302,6 @@ impl<'a> OnCpu<'a> {
         image.keys = Keys::default();
         image.timers = Timers::default();
         image.interface = Interface::default();
-        self.load();
-        asm::forget_guest();
-        asm::forget_code();
     }
 
     /// Gives the guest, which is resident, the floating-point unit.

@@ -6,12 +6,19 @@ use axvcpu_arm::esr::{self, abort, class};
 use crate::decode::{Access, Operand};
 use crate::raise::Exception;
 
+/// Where the guest is: its program counter and processor state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) pc: u64,
+    pub(crate) pstate: u64,
+}
+
 /// The access of the last exit. Small, because every MMIO exit writes it: what it was is told by the bits of the syndrome's own
 /// where it has them, and by bits above those.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Open {
     /// Its instruction.
-    pub(crate) pc: u64,
+    pub(crate) at: Place,
     /// The guest virtual address.
     pub(crate) va: u64,
     /// Size, extension, register and direction as in the syndrome of a data abort, and the bits below; 0: nothing is open.
@@ -52,17 +59,17 @@ pub(crate) enum Dest {
 }
 
 impl Open {
-    pub(crate) const NOTHING: Self = Self { pc: 0, va: 0, bits: 0 };
+    pub(crate) const NOTHING: Self = Self { at: Place { pc: 0, pstate: 0 }, va: 0, bits: 0 };
 
     /// A load or store that the syndrome describes.
     #[inline(always)]
-    pub(crate) fn described(pc: u64, va: u64, syndrome: u64) -> Self {
+    pub(crate) fn described(at: Place, va: u64, syndrome: u64) -> Self {
         let kind = if syndrome & abort::WRITE != 0 { OPEN | DONE } else { OPEN | ASKS };
-        Self { pc, va, bits: syndrome & 0xff_ffff | kind }
+        Self { at, va, bits: syndrome & 0xff_ffff | kind }
     }
 
     /// A load or store as its instruction has it.
-    pub(crate) fn decoded(pc: u64, va: u64, access: Access) -> Self {
+    pub(crate) fn decoded(at: Place, va: u64, access: Access) -> Self {
         let Access { operand, width, write_back } = access;
         let register = |register: u8| u64::from(register & 31) << 16;
         let kind = match operand {
@@ -80,23 +87,23 @@ impl Open {
         let write_back = write_back.map_or(0, |(base, delta)| {
             WRITE_BACK | u64::from(base & 31) << BASE_SHIFT | (delta & 0x1ff) << DELTA_SHIFT
         });
-        Self { pc, va, bits: kind | size | write_back }
+        Self { at, va, bits: kind | size | write_back }
     }
 
     /// An access that can only fail or be tried again: a fetch or another one, of the guest's own tables at `walk` or not.
-    pub(crate) fn refused(pc: u64, va: u64, write: bool, fetch: bool, walk: Option<u64>) -> Self {
+    pub(crate) fn refused(at: Place, va: u64, write: bool, fetch: bool, walk: Option<u64>) -> Self {
         let bit = |on, bits| if on { bits } else { 0 };
         let walk = walk.map_or(0, |level| WALK | level & 3);
-        Self { pc, va, bits: OPEN | bit(write, abort::WRITE) | bit(fetch, FETCH) | walk }
+        Self { at, va, bits: OPEN | bit(write, abort::WRITE) | bit(fetch, FETCH) | walk }
     }
 
     /// `MRS` to a register, or `MSR`.
-    pub(crate) fn system(pc: u64, read: Option<u8>) -> Self {
+    pub(crate) fn system(at: Place, read: Option<u8>) -> Self {
         let kind = match read {
             Some(register) => ASKS | 3 << 22 | u64::from(register) << 16 | abort::WIDE,
             None => DONE,
         };
-        Self { pc, va: 0, bits: OPEN | SYSTEM | kind }
+        Self { at, va: 0, bits: OPEN | SYSTEM | kind }
     }
 
     /// Whether there is an access.
@@ -178,6 +185,8 @@ impl Open {
 mod tests {
     use super::*;
 
+    const AT: Place = Place { pc: 0x1000, pstate: 0x3c5 };
+
     #[test]
     fn what_is_put_in_comes_out() {
         for (operand, dest) in [
@@ -193,7 +202,7 @@ mod tests {
                 [AccessWidth::Byte, AccessWidth::Word, AccessWidth::Dword, AccessWidth::Qword]
             {
                 for write_back in [None, Some((31, 255)), Some((0, 256u64.wrapping_neg()))] {
-                    let open = Open::decoded(1, 2, Access { operand, width, write_back });
+                    let open = Open::decoded(AT, 2, Access { operand, width, write_back });
                     assert_eq!((open.dest(), open.width()), (dest, width));
                     assert_eq!((open.write_back(), open.is_done()), (write_back, dest.is_none()));
                     assert!(open.is_open());
@@ -207,15 +216,15 @@ mod tests {
     fn failures() {
         let syndrome = |open: Open| open.fault().syndrome;
         let class = |class: u64| class << 26 | 1 << 25;
-        assert_eq!(syndrome(Open::described(0, 0, 3 << 22 | 0x1_0007)), class(0x25) | 0x10);
-        assert_eq!(syndrome(Open::described(0, 0, 1 << 6 | 0x7)), class(0x25) | 1 << 6 | 0x10);
-        assert_eq!(syndrome(Open::refused(0, 0, false, true, None)), class(0x21) | 0x10);
+        assert_eq!(syndrome(Open::described(AT, 0, 3 << 22 | 0x1_0007)), class(0x25) | 0x10);
+        assert_eq!(syndrome(Open::described(AT, 0, 1 << 6 | 0x7)), class(0x25) | 1 << 6 | 0x10);
+        assert_eq!(syndrome(Open::refused(AT, 0, false, true, None)), class(0x21) | 0x10);
         assert_eq!(
-            syndrome(Open::refused(0, 0, true, false, Some(2))),
+            syndrome(Open::refused(AT, 0, true, false, Some(2))),
             class(0x25) | 1 << 6 | 0x16
         );
-        assert_eq!(Open::system(0, None).fault(), Exception::UNDEFINED);
-        let read = Open::system(0, Some(4)).dest();
+        assert_eq!(Open::system(AT, None).fault(), Exception::UNDEFINED);
+        let read = Open::system(AT, Some(4)).dest();
         assert_eq!(read, Some(Dest::Integer { register: 4, signed: false, wide: true }));
     }
 }

@@ -11,7 +11,7 @@ use axvcpu_arm::sysreg::*;
 use crate::control::{cnthctl, cptr, hcr, mdcr};
 use crate::slot::Slot;
 use crate::switch::HOST_VBAR;
-use crate::{asm, gic, sys};
+use crate::{asm, el1, gic, sys};
 
 /// What a physical CPU can do for guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,8 +23,10 @@ pub struct Features {
     pub pauth: bool,
     /// Error records (FEAT_RAS).
     pub ras: bool,
-    /// Fine-grained traps (FEAT_FGT).
-    pub fine_traps: bool,
+    /// Fine-grained traps: 1 for FEAT_FGT, 2 for FEAT_FGT2 as well.
+    pub fine_traps: u32,
+    /// Memory partitioning (FEAT_MPAM).
+    pub mpam: bool,
     /// `HCRX_EL2` exists (FEAT_HCX).
     pub hcrx: bool,
     /// The bits of a VMID: 8 or 16.
@@ -42,17 +44,19 @@ pub struct Features {
 impl Features {
     /// Whether stage-2 tables of this shape can be used.
     pub fn has_stage2(&self, ipa: Ipa) -> bool {
-        ipa.bits() <= self.pa_bits
+        // A table that starts at the highest level needs addresses that reach there.
+        ipa.bits() <= self.pa_bits && (ipa.bits() <= 40 || self.pa_bits >= 44)
     }
 
     pub(crate) fn pack(&self) -> u64 {
-        let flags = [self.vhe, self.pauth, self.fine_traps, self.hcrx, self.ras];
+        let flags = [self.vhe, self.pauth, self.mpam, self.hcrx, self.ras];
         let flags = flags.iter().rev().fold(0, |all, &flag| all << 1 | u64::from(flag));
         flags
             | u64::from(self.vmid_bits) << 8
             | u64::from(self.pa_bits) << 16
             | u64::from(self.list_registers) << 24
             | u64::from(self.priority_registers) << 32
+            | u64::from(self.fine_traps) << 40
     }
 
     pub(crate) fn unpack(word: u64, sve_bytes: usize) -> Self {
@@ -60,13 +64,14 @@ impl Features {
         Self {
             vhe: word & 1 != 0,
             pauth: word & 2 != 0,
-            fine_traps: word & 4 != 0,
+            mpam: word & 4 != 0,
             hcrx: word & 8 != 0,
             ras: word & 16 != 0,
             vmid_bits: byte(8),
             pa_bits: byte(16),
             list_registers: byte(24),
             priority_registers: byte(32),
+            fine_traps: byte(40),
             sve_bytes,
         }
     }
@@ -87,44 +92,57 @@ pub fn features<H: AxVCpuHal>() -> Option<Features> {
 pub struct ArmPerCpu<H> {
     cpu: usize,
     enabled: bool,
-    before: [u64; SAVED],
+    before: Before,
     hal: PhantomData<fn() -> H>,
 }
 
-macro_rules! saved {
-    ($($register:ident),*) => {
-        /// How many registers there are to put back.
-        const SAVED: usize = [$($register),*].len();
+macro_rules! registers {
+    ($($(#[$doc:meta])* $name:ident, $save:ident, $restore:ident, $count:ident = [$($register:ident),*];)*) => {
+        $(
+            const $count: usize = [$($register),*].len();
 
-        fn save() -> [u64; SAVED] {
-            [$(sys::read::<$register>()),*]
-        }
+            $(#[$doc])*
+            fn $save() -> [u64; $count] {
+                [$(sys::read::<$register>()),*]
+            }
 
-        /// # Safety
-        ///
-        /// `values` came from [`save`] on this CPU, and no guest is on it.
-        unsafe fn restore(values: [u64; SAVED]) {
-            let mut values = values.into_iter();
-            // SAFETY: the caller's promise.
-            $(unsafe { sys::write::<$register>(values.next().unwrap_or(0)) };)*
+            /// # Safety
+            ///
+            /// The registers exist; the values came from this CPU, or have no effect but on guests; no guest is on it.
+            unsafe fn $restore(values: [u64; $count]) {
+                let mut values = values.into_iter();
+                // SAFETY: the caller's promise.
+                $(unsafe { sys::write::<$register>(values.next().unwrap_or(0)) };)*
+            }
+        )*
+
+        /// What the host had in the registers that are taken from it; zeros in those there are not.
+        #[derive(Clone, Copy, Debug)]
+        struct Before { $($name: [u64; $count],)* }
+
+        impl Before {
+            const NOTHING: Self = Self { $($name: [0; $count],)* };
         }
     };
 }
 
-saved!(
-    HCR_EL2,
-    MDCR_EL2,
-    CPTR_EL2,
-    HSTR_EL2,
-    CNTHCTL_EL2,
-    CNTVOFF_EL2,
-    VTCR_EL2,
-    VTTBR_EL2,
-    VPIDR_EL2,
-    VMPIDR_EL2,
-    ICC_SRE_EL2,
-    ICH_HCR_EL2
-);
+registers! {
+    /// What every CPU has.
+    always, save, restore, ALWAYS = [
+        MDCR_EL2, HCR_EL2, CPTR_EL2, HSTR_EL2, CNTHCTL_EL2, CNTVOFF_EL2, VTCR_EL2, VTTBR_EL2, VPIDR_EL2, VMPIDR_EL2,
+        ICC_SRE_EL2, ICH_HCR_EL2
+    ];
+    /// `HCRX_EL2`.
+    hcrx, save_hcrx, restore_hcrx, HCRX = [HCRX_EL2];
+    /// Fine-grained traps.
+    fine, save_fine, restore_fine, FINE =
+        [HFGRTR_EL2, HFGWTR_EL2, HFGITR_EL2, HDFGRTR_EL2, HDFGWTR_EL2];
+    /// The second set of them.
+    finer, save_finer, restore_finer, FINER =
+        [HFGRTR2_EL2, HFGWTR2_EL2, HFGITR2_EL2, HDFGRTR2_EL2, HDFGWTR2_EL2];
+    /// Memory partitioning.
+    mpam, save_mpam, restore_mpam, MPAM = [MPAMHCR_EL2, MPAM2_EL2];
+}
 
 /// Pages of the empty table: as many as the largest root that fewer than 48 bits may have here.
 const NOTHING_PAGES: usize = 2;
@@ -132,7 +150,7 @@ const NOTHING_PAGES: usize = 2;
 impl<H: AxVCpuHal> AxArchPerCpu for ArmPerCpu<H> {
     fn new(cpu_id: usize) -> AxResult<Self> {
         Slot::of(cpu_id).ok_or(AxError::InvalidInput)?;
-        Ok(Self { cpu: cpu_id, enabled: false, before: [0; SAVED], hal: PhantomData })
+        Ok(Self { cpu: cpu_id, enabled: false, before: Before::NOTHING, hal: PhantomData })
     }
 
     fn is_enabled(&self) -> bool {
@@ -150,28 +168,20 @@ impl<H: AxVCpuHal> AxArchPerCpu for ArmPerCpu<H> {
         let vectors = sys::read::<VBAR_EL2>();
         slot.host_vectors.store(vectors, Ordering::Relaxed);
         HOST_VBAR.store(vectors, Ordering::Relaxed);
-        self.before = save();
+        self.before.always = save();
         self.enabled = true; // from here on there is something to undo
         // SAFETY: no guest runs. These registers have an effect on guests only, apart from E2H, which stays as it is.
         unsafe {
             sys::write::<VTTBR_EL2>(nothing.as_u64());
             sys::write::<VTCR_EL2>(empty_vtcr());
             sys::write::<HCR_EL2>(guest_hcr(&features));
-            sys::write::<MDCR_EL2>(self.before[1] & mdcr::HPMN | mdcr::TRAPS);
+            sys::write::<MDCR_EL2>(self.before.always[0] & mdcr::HPMN | mdcr::TRAPS);
             sys::write::<HSTR_EL2>(0);
             sys::write::<CNTHCTL_EL2>(cnthctl(features.vhe));
             sys::write::<VPIDR_EL2>(sys::read::<MIDR_EL1>());
-            if features.hcrx {
-                sys::write::<HCRX_EL2>(0);
-            }
-            if features.fine_traps {
-                sys::write::<HFGRTR_EL2>(0);
-                sys::write::<HFGWTR_EL2>(0);
-                sys::write::<HFGITR_EL2>(0);
-                sys::write::<HDFGRTR_EL2>(0);
-                sys::write::<HDFGWTR_EL2>(0);
-            }
         }
+        self.take_optional(&features);
+        silence(&features);
         gic::enable();
         sys::synchronize();
         asm::forget_all();
@@ -193,7 +203,8 @@ impl<H: AxVCpuHal> AxArchPerCpu for ArmPerCpu<H> {
         }
         gic::disable();
         // SAFETY: no guest is on this CPU; the values are those from before.
-        unsafe { restore(self.before) };
+        unsafe { restore(self.before.always) };
+        self.give_optional(&slot.features());
         sys::synchronize();
         asm::forget_all();
         let nothing = HostPhysAddr::new(slot.nothing.swap(0, Ordering::Relaxed));
@@ -206,11 +217,95 @@ impl<H: AxVCpuHal> AxArchPerCpu for ArmPerCpu<H> {
 }
 
 impl<H: AxVCpuHal> ArmPerCpu<H> {
+    /// Takes the registers that not every CPU has. None of them traps anything but what guests are not told of.
+    fn take_optional(&mut self, features: &Features) {
+        let before = &mut self.before;
+        // SAFETY: registers that are there, and mean something for guests only.
+        unsafe {
+            if features.hcrx {
+                before.hcrx = save_hcrx();
+                restore_hcrx([0; HCRX]);
+            }
+            if features.fine_traps > 0 {
+                before.fine = save_fine();
+                restore_fine([0; FINE]);
+            }
+            if features.fine_traps > 1 {
+                before.finer = save_finer();
+                restore_finer([0; FINER]);
+            }
+            if features.mpam {
+                before.mpam = save_mpam();
+                restore_mpam([MPAM_IDENTIFICATION, before.mpam[1] | MPAM_TRAPS]);
+            }
+        }
+    }
+
+    /// Gives them back.
+    fn give_optional(&mut self, features: &Features) {
+        let before = &self.before;
+        // SAFETY: as above.
+        unsafe {
+            if features.hcrx {
+                restore_hcrx(before.hcrx);
+            }
+            if features.fine_traps > 0 {
+                restore_fine(before.fine);
+            }
+            if features.fine_traps > 1 {
+                restore_finer(before.finer);
+            }
+            if features.mpam {
+                restore_mpam(before.mpam);
+            }
+        }
+    }
+
     fn slot(&self) -> AxResult<&'static Slot> {
         Slot::of(self.cpu)
             .filter(|_| H::cpu_id() == self.cpu)
             .ok_or(AxError::WrongCpu { bound: self.cpu, current: H::cpu_id() })
     }
+}
+
+/// `MPAMHCR_EL2`: reads of `MPAMIDR_EL1` trap.
+const MPAM_IDENTIFICATION: u64 = 1 << 31;
+/// `MPAM2_EL2`: EL1's registers trap.
+const MPAM_TRAPS: u64 = 0b11 << 48;
+
+/// Switches off what firmware may have left on of the registers that guests get or that are kept from them: the timers, whose
+/// interrupts would be nobody's; breakpoints and watchpoints; the locks that keep debug exceptions from guests.
+fn silence(features: &Features) {
+    el1::set_cntv_ctl(features.vhe, 0);
+    el1::set_cntp_ctl(features.vhe, 0);
+    let dfr0 = sys::read::<ID_AA64DFR0_EL1>();
+    silence_breakpoints(field(dfr0, 12) + 1, field(dfr0, 20) + 1);
+    // SAFETY: locks of the debugger's, and of debug exceptions that only guests take.
+    unsafe {
+        sys::write::<OSDLR_EL1>(0);
+        sys::write::<OSLAR_EL1>(0);
+        sys::write::<MDSCR_EL1>(0);
+    }
+    sys::synchronize();
+}
+
+fn silence_breakpoints(breakpoints: u64, watchpoints: u64) {
+    macro_rules! silence {
+        ($($n:literal)*) => {
+            $(
+                // SAFETY: registers that are there; the hypervisor uses none of them.
+                unsafe {
+                    if $n < breakpoints {
+                        sys::write::<{ DBGBCR0_EL1 + 8 * $n }>(0);
+                    }
+                    if $n < watchpoints {
+                        sys::write::<{ DBGWCR0_EL1 + 8 * $n }>(0);
+                    }
+                }
+            )*
+        };
+    }
+    silence!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 }
 
 /// `VTCR_EL2` for the empty table.
@@ -252,7 +347,8 @@ fn detect() -> Option<Features> {
         vhe: config & hcr::E2H != 0,
         pauth,
         ras: field(pfr0, 28) != 0,
-        fine_traps: field(mmfr0, 56) != 0,
+        fine_traps: field(mmfr0, 56) as u32,
+        mpam: field(pfr0, 40) != 0 || field(sys::read::<ID_AA64PFR1_EL1>(), 16) != 0,
         hcrx: field(mmfr1, 40) != 0,
         vmid_bits: if field(mmfr1, 4) == 2 { 16 } else { 8 },
         pa_bits: match field(mmfr0, 0) {
@@ -295,7 +391,8 @@ mod tests {
             vhe: true,
             pauth: false,
             ras: true,
-            fine_traps: true,
+            fine_traps: 2,
+            mpam: true,
             hcrx: false,
             vmid_bits: 16,
             pa_bits: 44,

@@ -9,17 +9,19 @@ use crate::vcpu::ArmVCpu;
 use crate::{asm, sys};
 
 impl<H: AxVCpuHal> ArmVCpu<H> {
-    /// Carries out what has been asked for since the last entry.
+    /// Carries out what has been asked for since the last entry. `false`: the vCPU is not bound, and cannot be entered.
     #[cold]
     #[inline(never)]
-    pub(crate) fn prepare(&mut self) {
-        let mut asked = self.shared().take_todo();
-        if asked & todo::LOAD != 0 {
-            self.on_cpu().load();
-            asked |= self.shared().take_todo() & !todo::LOAD | todo::INTERRUPTS;
+    pub(crate) fn prepare(&mut self) -> bool {
+        if !self.is_bound() {
+            return false; // something is asked for as long as it is not loaded
         }
+        let mut asked = self.shared().take_todo();
         if asked & todo::RESET != 0 {
             self.on_cpu().reset();
+        }
+        if asked & (todo::LOAD | todo::RESET) != 0 {
+            self.on_cpu().load();
             asked |= self.shared().take_todo() & !todo::LOAD | todo::INTERRUPTS;
         }
         if asked & todo::FENCE_STAGE2 != 0 {
@@ -45,9 +47,10 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         }
         if asked & (todo::INTERRUPTS | todo::TIMERS) != 0 {
             self.update_interrupts(asked & todo::TIMERS);
-        } else if self.interrupts.watched {
+        } else if asked & todo::WATCH != 0 {
             self.watch_interrupts();
         }
+        true
     }
 
     /// The stack pointer that the guest's current state has selected.

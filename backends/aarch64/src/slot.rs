@@ -8,8 +8,8 @@ use axvcpu_hw::Holder;
 use crate::image::Image;
 use crate::percpu::Features;
 
-/// Physical CPUs are numbered below this.
-pub const MAX_CPUS: usize = 256;
+/// Physical CPUs are numbered below this: fewer than there are VMIDs of 8 bits.
+pub const MAX_CPUS: usize = 128;
 
 /// One physical CPU. Its fields are used on that CPU only, with host interrupts masked, so that relaxed
 /// accesses, which cost nothing, are all they need; being atomics they are harmless in wrong hands.

@@ -1,6 +1,7 @@
 //! System registers that are not the guest's to use directly.
 
 use axvcpu::AxVCpuHal;
+use axvcpu_arm::affinity;
 use axvcpu_arm::sysreg::{self, *};
 
 use crate::exit::Left;
@@ -65,7 +66,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
                 if let Left::SendIpi { .. } = left {
                     self.open = Open::NOTHING; // no access that could fail
                 } else {
-                    self.open = Open::system(self.context.pc, read.then_some(register));
+                    self.open = Open::system(self.place(), read.then_some(register));
                 }
                 if !read {
                     self.advance();
@@ -115,17 +116,15 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let me = self.on_cpu().image().mpidr;
         if field(40, 1) != 0 {
             // To all others. Machines of more than 64 CPUs are not what a mask can tell of.
-            let own = (me >> 8 & 0xff) << 4 | me & 0xf;
-            return Left::SendIpi {
-                base: 0,
-                mask: !1u64.checked_shl(own as u32).unwrap_or(0),
-                vector,
-            };
+            let own = affinity::cpu(me & 0xffff).unwrap_or(usize::MAX) as u32;
+            let mask = !1u64.checked_shl(own).unwrap_or(0);
+            return Left::SendIpi { base: 0, mask, vector };
         }
         let (aff1, range) = (field(16, 8), field(44, 4));
         let elsewhere = field(32, 8) | field(48, 8) | range;
         let targets = if elsewhere == 0 { field(0, 16) } else { 0 };
-        Left::SendIpi { base: (aff1 << 4) as u16, mask: targets, vector }
+        let base = affinity::cpu(aff1 << 8).unwrap_or(0) as u16;
+        Left::SendIpi { base, mask: targets, vector }
     }
 
     fn debug_register(&mut self, reg: u16, value: Option<u64>) -> Answer {

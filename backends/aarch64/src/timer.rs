@@ -1,10 +1,13 @@
-//! Interrupts of the guest's timers, which arrive at the host.
+//! Interrupts on behalf of guests that arrive at the host.
 #![allow(unsafe_code)] // follows the slot's pointer
 
 use axvcpu::AxVCpuHal;
+use axvcpu_arm::sysreg::ICH_HCR_EL2;
 
 use crate::gic::timer_bit;
+use crate::image::todo;
 use crate::slot::Slot;
+use crate::sys;
 
 /// Passes the interrupt of a guest's timer on to the guest whose timer it is: the host's handler of INTIDs 27 and 30.
 ///
@@ -24,4 +27,17 @@ pub fn guest_timer<H: AxVCpuHal>(intid: u32) -> bool {
         }
         _ => false,
     }
+}
+
+/// Ends the reason of a maintenance interrupt: the host's handler of INTID 25, which calls it before it ends the interrupt.
+/// What the virtual CPU interface asks for is done before the next entry. Most of the time it has been done already.
+pub fn maintenance<H: AxVCpuHal>() {
+    let Some(slot) = Slot::enabled::<H>() else { return };
+    // SAFETY: as above.
+    if let Some(shared) = unsafe { slot.resident.get().as_ref() } {
+        shared.ask(todo::INTERRUPTS);
+    }
+    // SAFETY: the interface is off until then, and no guest is in between.
+    unsafe { sys::write::<ICH_HCR_EL2>(0) };
+    sys::synchronize();
 }

@@ -9,6 +9,7 @@ use axvcpu::{
     AxArchVCpu, AxError, AxResult, AxVCpuExitReason as Exit, AxVCpuHal, Fence, GuestPhysAddr,
     HostPhysAddr, MAX_LINES, PerCpuState, VCpuId, VmId,
 };
+use axvcpu_arm::affinity;
 use axvcpu_arm::esr::{self, abort};
 use axvcpu_arm::gic;
 use axvcpu_arm::gic::{ForwardAll, SGIS, SPECIAL};
@@ -21,8 +22,8 @@ use crate::abort::fault_page;
 use crate::control::{VTCR, VTCR_VS, hcr};
 use crate::gic::Interrupts;
 use crate::image::{Image, OnCpu, Shared, todo};
-use crate::open::{Dest, Open};
-use crate::percpu::{features, guest_hcr};
+use crate::open::{Dest, Open, Place};
+use crate::percpu::{Features, features, guest_hcr};
 use crate::raise::Exception;
 use crate::slot::{self, Slot};
 use crate::switch::{Context, Trap, enter};
@@ -53,6 +54,10 @@ pub struct ArmVCpu<H> {
     pub(crate) debug: crate::sysreg::Debug,
     pub(crate) fetch_always: bool,
     pub(crate) sve_bytes: usize,
+    /// Of the CPU it was made on, and of every one it may be bound to.
+    features: Features,
+    /// The same as the image's, for the end.
+    space: Option<Arc<Space>>,
     pub(crate) time_offset: u64,
     stage2: Ipa,
     entry: u64,
@@ -62,6 +67,10 @@ pub struct ArmVCpu<H> {
 /// The syndromes of `HVC #0` and `SMC #0`.
 const HVC_0: u64 = esr::of_class(esr::class::HVC);
 const SMC_0: u64 = esr::of_class(esr::class::SMC);
+
+/// What is told instead of a syndrome if there was no entry: no syndrome has this bit. The exit is a
+/// [`FailEntry`](Exit::FailEntry).
+const NOT_BOUND: u64 = 1 << 61;
 
 /// The processor state a guest starts with: EL1 with its own stack pointer, interrupts masked.
 pub(crate) const EL1H_MASKED: u64 = 0x3c5;
@@ -78,6 +87,11 @@ const PLAIN_BITS: u64 = 0x3f << 26 | abort::DESCRIBED | abort::CACHE | abort::WA
 const PLAIN: u64 = esr::class::DATA_LOWER << 26 | abort::DESCRIBED | abort::TRANSLATION;
 
 impl<H: AxVCpuHal> ArmVCpu<H> {
+    /// Whether it is on a physical CPU.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.cpu.is_some()
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -96,8 +110,8 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     /// Enters the guest, after what has been asked for.
     #[inline(always)]
     fn enter(&mut self) -> Trap {
-        if self.shared().todo() != 0 || self.interrupts.watched {
-            self.prepare();
+        if self.shared().todo() != 0 && !self.prepare() {
+            return Trap { cause: NOT_BOUND, x: [0; 7] };
         }
         // SAFETY: `prepare` has loaded this vCPU here, or it was still loaded: whoever takes its place asks for
         // LOAD. The host has masked its interrupts, as the contract of `AxVCpuHal::kick_cpu` says.
@@ -128,7 +142,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     fn plain_access(&mut self, cause: u64) -> AxResult<Exit> {
         let va = sys::read::<FAR_EL2>();
         let addr = fault_page() | va & 0xfff;
-        let open = Open::described(self.context.pc, va, cause);
+        let open = Open::described(self.place(), va, cause);
         let width = open.width();
         let aligned = addr & (width.bytes() as u64 - 1) == 0;
         if !aligned || self.fetch_always || va & 0xfff == 0 && self.may_begin_before(va, width) {
@@ -157,6 +171,12 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         self.interrupts.reset();
         self.debug = crate::sysreg::Debug::default();
         self.shared().ask(todo::RESET);
+    }
+
+    /// Where the guest is.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> Place {
+        Place { pc: self.context.pc, pstate: self.context.pstate }
     }
 
     pub(crate) fn set_x(&mut self, register: u8, value: u64) {
@@ -188,7 +208,8 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         if let (true, Some((register, delta))) = (open.is_done(), open.write_back()) {
             self.add_to_base(register, delta.wrapping_neg());
         }
-        self.context.pc = open.pc;
+        self.context.pc = open.at.pc;
+        self.context.pstate = open.at.pstate;
         self.open = Open::NOTHING;
         Ok(open)
     }
@@ -206,9 +227,9 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
         if !features.has_stage2(config.stage2) {
             return Err(AxError::Unsupported);
         }
-        // Aff1 has eight bits, Aff0 counts to 16 because an SGI's target list does.
-        let id = u64::try_from(vcpu_id).ok().filter(|id| *id < 1 << 12);
-        let id = id.ok_or(AxError::InvalidInput)?;
+        if vcpu_id >= 1 << 12 {
+            return Err(AxError::InvalidInput); // there are no more affinities
+        }
         let sve_bytes = if config.sve { features.sve_bytes } else { 0 };
         let shared = Image::shared(sve_bytes)?;
         let pa_range = match features.pa_bits {
@@ -227,7 +248,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
         image.stage2_control =
             VTCR | vs | pa_range << 16 | start << 6 | u64::from(64 - config.stage2.bits());
         image.hcr = guest_hcr(&features) | wfe;
-        image.mpidr = 1 << 31 | (id >> 4) << 8 | id & 15;
+        image.mpidr = 1 << 31 | affinity::of(vcpu_id);
         image.time_offset = config.time_offset;
         let forwarding = config.forwarding.unwrap_or_else(|| Arc::new(ForwardAll));
         Ok(Self {
@@ -242,6 +263,8 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
             debug: crate::sysreg::Debug::default(),
             fetch_always: config.fetch_always,
             sve_bytes,
+            features,
+            space: None,
             time_offset: config.time_offset,
             stage2: config.stage2,
             entry: 0,
@@ -267,7 +290,8 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
         }
         let space = Space::of(root.as_u64())?;
         // SAFETY: not bound, so nobody else reaches the image.
-        unsafe { self.shared().image() }.space = Some(space);
+        unsafe { self.shared().image() }.space = Some(space.clone());
+        self.space = Some(space);
         Ok(())
     }
 
@@ -285,11 +309,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
             return Err(AxError::InvalidInput); // without stage 2 all of the host's memory is the guest's
         }
         // Another CPU of the machine may lack what the vCPU was made with.
-        let features = slot.features();
-        let fits = features.has_stage2(self.stage2)
-            && (self.sve_bytes == 0 || self.sve_bytes == features.sve_bytes)
-            && (image.hcr & !hcr::TWE) == guest_hcr(&features);
-        if !fits {
+        if slot.features() != self.features {
             return Err(AxError::Unsupported);
         }
         self.cpu = Some(H::cpu_id());
@@ -422,7 +442,11 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
 impl<H> Drop for ArmVCpu<H> {
     fn drop(&mut self) {
         if self.cpu.is_some() {
-            // Still bound: the CPU may hold it, and goes on pointing to it. Rather lost than freed.
+            // Still bound: the CPU may hold it, and goes on pointing to it. Rather lost than freed. But nobody may share its
+            // VMID by its table, which may be another one soon.
+            if let Some(space) = &self.space {
+                space.retire();
+            }
             return;
         }
         // SAFETY: no slot points to it, as it is not bound; the owner is gone.

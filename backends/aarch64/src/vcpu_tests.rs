@@ -49,6 +49,8 @@ fn vcpu() -> ArmVCpu<Platform> {
         debug: crate::sysreg::Debug::default(),
         fetch_always: false,
         sve_bytes: 0,
+        features: Features::default(),
+        space: None,
         time_offset: 0,
         stage2: axvcpu_arm::stage2::IPA39,
         entry: 0x4000_0000,
@@ -132,7 +134,7 @@ fn write_back_is_part_of_the_access() {
         let access = Access { operand, width: AccessWidth::Qword, write_back: Some((5, 8)) };
         let mut vcpu = vcpu();
         vcpu.context.x[5] = 0x100;
-        vcpu.device_access(Open::decoded(PC, DEVICE, access), DEVICE);
+        vcpu.device_access(Open::decoded(vcpu.place(), DEVICE, access), DEVICE);
         vcpu
     };
     let mut loaded = run(Operand::Load { register: 1, signed: false, wide: true });

@@ -7,7 +7,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use axvcpu::{AxError, AxResult};
 use spin::Mutex;
@@ -21,7 +21,10 @@ const MAX_BITS: u32 = 16;
 /// What shares a stage-2 table.
 #[derive(Debug)]
 pub(crate) struct Space {
+    /// The table's address.
     root: u64,
+    /// Whether it can be found by that.
+    known: AtomicBool,
     /// Generation and VMID as [`Tag`] has them; 0 before the first.
     tag: AtomicU64,
     /// By CPU: which vCPU of this space was there last, 0 for none.
@@ -50,13 +53,17 @@ impl Space {
     pub(crate) fn of(root: u64) -> AxResult<Arc<Self>> {
         let mut spaces = SPACES.lock();
         spaces.retain(|space| space.strong_count() != 0);
-        let known = spaces.iter().filter_map(Weak::upgrade).find(|space| space.root == root);
+        let known = spaces
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|space| space.root == root && space.known.load(Ordering::Relaxed));
         if let Some(known) = known {
             return Ok(known);
         }
         spaces.try_reserve(1).map_err(|_| AxError::NoMemory)?;
         let space = Arc::new(Self {
             root,
+            known: AtomicBool::new(true),
             tag: AtomicU64::new(0),
             last: [const { AtomicU32::new(0) }; MAX_CPUS],
         });
@@ -67,6 +74,11 @@ impl Space {
     /// The table's address.
     pub(crate) fn root(&self) -> u64 {
         self.root
+    }
+
+    /// Makes the next one who asks for this table's space get another one.
+    pub(crate) fn retire(&self) {
+        self.known.store(false, Ordering::Relaxed);
     }
 
     /// Takes note that `vcpu` is on `cpu` now, and answers whether another one of this space was there in between: then
@@ -228,7 +240,9 @@ mod tests {
         assert!(Arc::ptr_eq(&Space::of(all[0].root).unwrap(), &all[0]));
         assert!(!Arc::ptr_eq(&all[0], &all[1]));
         let root = all[0].root;
-        VMIDS.enter(&all[0], 250, 8);
+        all[1].retire();
+        assert!(!Arc::ptr_eq(&Space::of(all[1].root).unwrap(), &all[1]));
+        VMIDS.enter(&all[0], 120, 8);
         let old = all[0].tag.load(Ordering::Relaxed);
         drop(all);
         assert_ne!(Space::of(root).unwrap().tag.load(Ordering::Relaxed), old, "another table");

@@ -82,6 +82,8 @@ pub mod abort {
 
     /// Fault status: translation fault, without the level in the two lowest bits.
     pub const TRANSLATION: u64 = 0x04;
+    /// Fault status: the entry's access flag is clear, without the level.
+    pub const NOT_ACCESSED: u64 = 0x08;
     /// Fault status: permission fault, without the level.
     pub const PERMISSION: u64 = 0x0c;
     /// Fault status: synchronous external abort.

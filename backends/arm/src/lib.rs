@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod affinity;
 pub mod asm;
 pub mod esr;
 pub mod gic;

@@ -51,6 +51,12 @@ registers! {
     OSLAR_EL1 = 2, 0, 1, 0, 4;
     /// OS lock status.
     OSLSR_EL1 = 2, 0, 1, 1, 4;
+    /// OS double lock.
+    OSDLR_EL1 = 2, 0, 1, 3, 4;
+    /// Breakpoint 0: control. 15 more follow in CRm.
+    DBGBCR0_EL1 = 2, 0, 0, 0, 5;
+    /// Watchpoint 0: control. 15 more follow in CRm.
+    DBGWCR0_EL1 = 2, 0, 0, 0, 7;
 
     // Identification.
     /// The implementation.
@@ -255,6 +261,22 @@ registers! {
     MAIR_EL2 = 3, 4, 10, 2, 0;
     /// Exception vectors.
     VBAR_EL2 = 3, 4, 12, 0, 0;
+    /// The SError that the guest has deferred (RAS).
+    VDISR_EL2 = 3, 4, 12, 1, 1;
+    /// Memory partitioning: identification traps (MPAM).
+    MPAMHCR_EL2 = 3, 4, 10, 4, 0;
+    /// Memory partitioning: EL2's partition, and traps of EL1's registers (MPAM).
+    MPAM2_EL2 = 3, 4, 10, 5, 0;
+    /// More fine-grained traps of reads (FEAT_FGT2).
+    HFGRTR2_EL2 = 3, 4, 3, 1, 2;
+    /// More fine-grained traps of writes.
+    HFGWTR2_EL2 = 3, 4, 3, 1, 3;
+    /// More fine-grained traps of instructions.
+    HFGITR2_EL2 = 3, 4, 3, 1, 7;
+    /// More fine-grained traps of debug registers, reads.
+    HDFGRTR2_EL2 = 3, 4, 3, 1, 0;
+    /// More fine-grained traps of debug registers, writes.
+    HDFGWTR2_EL2 = 3, 4, 3, 1, 1;
     /// The thread pointer.
     TPIDR_EL2 = 3, 4, 13, 0, 2;
 

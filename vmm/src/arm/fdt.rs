@@ -4,10 +4,10 @@
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::vec::Vec;
+use axvcpu_arm::affinity;
 
 use vm_fdt::{Error, FdtWriter};
 
-use super::affinity;
 use super::gic::{DISTRIBUTOR_SIZE, REDISTRIBUTOR_SIZE};
 use super::layout::{DISTRIBUTOR_BASE, REDISTRIBUTOR_BASE, UART_BASE, UART_INTID, UART_SIZE};
 use crate::fdt::Boot;

@@ -4,7 +4,6 @@
 //! starts like under any boot loader for Linux: CPU 0 at EL1 with its MMU off and the address of the device tree in
 //! `x0`.
 
-mod affinity;
 mod fdt;
 mod gic;
 mod image;

@@ -7,9 +7,9 @@
 use alloc::sync::Arc;
 
 use axvcpu::{AxArchVCpu, AxResult, AxVCpu, AxVCpuExitReason, GuestPhysAddr};
+use axvcpu_arm::affinity;
 use axvcpu_arm::gic::SGIS;
 
-use super::affinity;
 use super::gic::CpuInterfaces;
 use crate::devices::Pl011;
 use crate::{Call, Cpu, Firmware, Next, Outcome, PowerState, Vm, VmHost};

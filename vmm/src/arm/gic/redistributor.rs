@@ -5,13 +5,13 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use axvcpu::AccessWidth;
+use axvcpu_arm::affinity;
 use axvcpu_arm::gic::{PHYSICAL_TIMER, SGIS, VIRTUAL_TIMER};
 
 use super::state::Private;
 use super::{
     ARCHITECTURE, Gic, PIDR2, REDISTRIBUTOR_SIZE, Register, bits, is_word_or_priority, part,
 };
-use crate::arm::affinity;
 use crate::{MmioDevice, NoDevice};
 
 /// Where the second frame begins.

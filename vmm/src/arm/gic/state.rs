@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use axvcpu::AccessWidth;
+use axvcpu_arm::affinity;
 use axvcpu_arm::gic::{Forwarding, PRIVATE};
 
 use super::{Register, SPIS};
-use crate::arm::affinity;
 use crate::updates::Updates;
 
 /// `GICD_CTLR`: Group 0 is enabled.

@@ -4,13 +4,13 @@
 //! `ICC_SGI1R_EL1`).
 
 /// The affinity of a CPU.
-pub(super) const fn of(cpu: usize) -> u64 {
+pub const fn of(cpu: usize) -> u64 {
     let cpu = cpu as u64;
     (cpu % 16) | ((cpu / 16) << 8)
 }
 
 /// The CPU that has an affinity, if one can.
-pub(super) const fn cpu(affinity: u64) -> Option<usize> {
+pub const fn cpu(affinity: u64) -> Option<usize> {
     let (aff0, aff1) = (affinity & 0xff, affinity >> 8);
     if aff0 < 16 && aff1 < 256 { Some((aff1 * 16 + aff0) as usize) } else { None }
 }
