@@ -75,6 +75,15 @@ impl Guest {
         self.isb();
     }
 
+    /// Does nothing for a moment. An emulator that takes turns with its own timers may let them have one only while
+    /// nobody looks at the clock. Uses `x9`.
+    fn pause(&mut self) {
+        self.li(X9, 2000);
+        let again = self.here_label();
+        self.sub_imm(X9, X9, 1);
+        self.cbnz(X9, again);
+    }
+
     /// Waits for ever.
     fn wait(&mut self) {
         let again = self.here_label();
@@ -101,8 +110,8 @@ fn timer_interrupt<S: Subject>(
             Exit::Halt { wake_after_ns: Some(ns) } => {
                 ensure!(ns <= 2 * delay, "waits {ns} ns for a timer {delay} ns away");
                 halts += 1;
-                ensure!(halts < 1000, "always halts again");
-                subject.sleep(ns);
+                ensure!(halts < 100_000, "always halts again");
+                subject.sleep(ns.max(10_000)); // the interrupt may take a moment
                 hart.vcpu.wake();
             }
             Exit::Halt { wake_after_ns: None } => fail!("waits for a timer, and names no time"),
@@ -134,15 +143,19 @@ fn past<S: Subject>(subject: &S) -> Verdict {
     Ok(())
 }
 
-/// A guest that looks at the time until the interrupt comes.
-fn looks(g: &mut Guest, timer: Timer, arm: impl FnOnce(&mut Guest)) {
-    g.enable_interrupts();
-    g.mrs(X22, timer.count); // on a busy machine the timer may fire before the loop's first look
+/// A guest that looks at the time until the interrupt comes. `x21` is when it is due, `x22` the last look.
+fn looks<S: Subject>(g: &mut Guest, subject: &S, timer: Timer, arm: impl FnOnce(&mut Guest)) {
+    g.gic_on();
     arm(g);
+    // On a busy machine it may be due already.
     g.mrs(X21, timer.compare);
+    g.li(X9, ticks(subject, DELAY_NS));
+    g.sub(X22, X21, X9);
+    g.daifclr(2);
     let again = g.here_label();
     g.isb();
     g.mrs(X22, timer.count);
+    g.pause();
     g.b(again);
 }
 
@@ -163,7 +176,7 @@ fn looked<S: Subject>(subject: &S, bench: &Bench<S>, timer: Timer) -> Verdict {
 fn running<S: Subject>(subject: &S) -> Verdict {
     for timer in TIMERS {
         let bench = Bench::boot(subject, |g| {
-            looks(g, timer, |g| g.arm(subject, timer, DELAY_NS, ENABLE));
+            looks(g, subject, timer, |g| g.arm(subject, timer, DELAY_NS, ENABLE));
         })?;
         looked(subject, &bench, timer)?;
     }
@@ -173,7 +186,7 @@ fn running<S: Subject>(subject: &S) -> Verdict {
 fn by_value<S: Subject>(subject: &S) -> Verdict {
     for timer in TIMERS {
         let bench = Bench::boot(subject, |g| {
-            looks(g, timer, |g| {
+            looks(g, subject, timer, |g| {
                 g.set_sys(timer.value, ticks(subject, DELAY_NS));
                 g.set_sys(timer.control, ENABLE);
                 g.isb();
@@ -235,7 +248,8 @@ fn inside<S: Subject>(subject: &S) -> Verdict {
             g.report(X21);
         })?;
         ensure_eq!(bench.hart().report()?, timer.intid, "the last interrupt");
-        ensure_eq!(bench.hart().report()?, TIMES, "interrupts");
+        let interrupts = bench.hart().report()?;
+        ensure!(interrupts >= TIMES, "{interrupts} interrupts");
     }
     Ok(())
 }
@@ -379,12 +393,14 @@ fn one_of_two<S: Subject>(subject: &S) -> Verdict {
         let bench = Bench::boot_many(subject, 2, |g| {
             let second = g.label();
             g.mov(X25, X0);
-            g.enable_interrupts();
+            g.gic_on();
             g.cbnz(X25, second);
             g.arm(subject, timer, DELAY_NS, ENABLE);
             g.mark(1);
+            g.daifclr(2);
             g.wait();
             g.bind(second);
+            g.daifclr(2);
             let again = g.here_label();
             g.report_sys(timer.control);
             g.b(again);
