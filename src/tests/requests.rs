@@ -126,6 +126,21 @@ fn a_wake_up_is_kept_for_the_next_halt() {
 }
 
 #[test]
+fn who_waits_himself_needs_no_kick() {
+    let (vcpu, probe) = ready();
+    probe.plan_exit(HALT);
+    vcpu.run().unwrap();
+    Hal::kicked();
+    vcpu.wake_here();
+    assert_eq!((vcpu.state(), Hal::kicked()), (Ready, Default::default()));
+    // Otherwise it is a wake-up like any other.
+    vcpu.wake_here();
+    probe.plan_exit(HALT);
+    vcpu.run().unwrap();
+    assert_eq!(vcpu.state(), Ready);
+}
+
+#[test]
 fn blocking_by_the_hypervisor() {
     let (vcpu, _) = ready();
     vcpu.block().unwrap();

@@ -20,6 +20,13 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         self.post(WAKE);
     }
 
+    /// [`wake`](Self::wake) for the physical CPU that does the waiting: where a wake-up by others has to reach that CPU
+    /// ([`AxVCpuHal::kick_cpu`]), this one is on it already and goes on to [`run`](Self::run) the vCPU. Called elsewhere it may
+    /// go unnoticed.
+    pub fn wake_here(&self) {
+        self.control.request(WAKE);
+    }
+
     /// Makes interrupt `vector` pending: delivered when the guest is entered next, which happens soon even if
     /// it is running now. The same vector requested twice before that is delivered once, as by any
     /// edge-triggered latch. A blocked vCPU becomes ready.

@@ -92,7 +92,7 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
             if share.deadline_ns.is_none_or(|deadline| host.now_ns() < deadline) {
                 return false;
             }
-            this.vcpu().wake();
+            this.vcpu().wake_here();
         }
         share.deadline_ns = None;
         if this.power() == PowerState::Suspended {
@@ -243,7 +243,7 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
 /// would matter: the vCPU is not run again.
 fn take_off<A: AxArchVCpu>(this: &Cpu<A>) {
     if this.vcpu().state() == VCpuState::Blocked {
-        this.vcpu().wake();
+        this.vcpu().wake_here();
     }
     let _ = this.vcpu().unbind();
 }

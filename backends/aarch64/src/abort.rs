@@ -2,15 +2,16 @@
 #![allow(unsafe_code)] // reads the guest's code
 
 use axvcpu::{AccessKind, AccessWidth, AxMmHal, AxVCpuHal, HostPhysAddr};
-use axvcpu_arm::esr::{self, abort, class};
+use axvcpu_arm::esr::abort;
 use axvcpu_arm::sysreg::*;
 
 use crate::asm::{Stages, translate};
-use crate::decode::{self, Access, Operand};
+use crate::decode::{self, Operand};
 use crate::exit::Left;
+use crate::open::Open;
 use crate::raise::Exception;
 use crate::sys;
-use crate::vcpu::{ArmVCpu, Dest, Open};
+use crate::vcpu::ArmVCpu;
 
 /// The failure bit of `PAR_EL1`, and its address.
 const PAR_FAILED: u64 = 1;
@@ -26,7 +27,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             return None;
         }
         if cause & abort::WALK != 0 {
-            return Some(self.walk_fault(cause, va, class::DATA, kind));
+            return Some(self.walk_fault(cause, va, kind));
         }
         match abort::status(cause) & !3 {
             abort::TRANSLATION | abort::PERMISSION => {}
@@ -35,53 +36,80 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         }
         let addr = self.guest_address(cause, va)?;
         if cause & abort::DESCRIBED != 0 && !self.fetch_always {
-            let register = abort::register(cause);
-            let width = width(abort::size(cause));
-            let operand = if kind == AccessKind::Write {
-                Operand::Store { register }
-            } else {
-                let (signed, wide) = (cause & abort::SIGNED != 0, cause & abort::WIDE != 0);
-                Operand::Load { register, signed, wide }
-            };
-            return self.device_access(Access { operand, width, write_back: None }, kind, addr, va);
+            let open = Open::described(self.context.pc, va, cause);
+            if !self.may_begin_before(va, open.width()) {
+                return self.device_access(open, addr);
+            }
         }
         // Another vCPU may have changed the instruction since.
-        let access = self.fetch().and_then(decode::instruction).filter(|access| {
-            (kind == AccessKind::Write)
-                == matches!(access.operand, Operand::Store { .. } | Operand::StoreFloat { .. })
+        let bits = self.fetch();
+        let access = bits.and_then(decode::instruction).filter(|access| {
+            let store =
+                matches!(access.operand, Operand::Store { .. } | Operand::StoreFloat { .. });
+            (kind == AccessKind::Write) == store
         });
-        match access {
-            Some(access) => self.device_access(access, kind, addr, va),
-            None => Some(self.nested_fault(addr, kind, external(class::DATA, va, kind))),
+        let (Some(bits), Some(access)) = (bits, access) else {
+            return Some(self.nested_fault(addr, kind, va));
+        };
+        let first = decode::address(bits, |register| match register {
+            31 => self.stack_pointer(),
+            register => self.x(register),
+        });
+        let open = Open::decoded(self.context.pc, va, access);
+        if first % access.width.bytes() as u64 != 0 {
+            self.misaligned(&open, first);
+            return None;
         }
+        self.device_access(open, addr)
+    }
+
+    /// Whether an access that fails at `va` may have begun on the page before: a misaligned one, which is possible in normal
+    /// memory only (Arm ARM, B2.15.3). What fails is told, not where the access begins.
+    pub(crate) fn may_begin_before(&self, va: u64, width: AccessWidth) -> bool {
+        if va % 4096 != 0 || width == AccessWidth::Byte {
+            return false;
+        }
+        let stages = if self.in_user_mode() { Stages::GuestAtEl0 } else { Stages::GuestAtEl1 };
+        let result = translate(va, stages);
+        // Attributes as MAIR_EL1 has them; the upper four bits are zeros for device memory.
+        result & PAR_FAILED != 0 || result >> 60 != 0
+    }
+
+    fn misaligned(&mut self, open: &Open, va: u64) {
+        let mut fault = open.fault();
+        fault.syndrome += abort::ALIGNMENT - abort::EXTERNAL;
+        self.raise(Exception { address: Some(va), ..fault });
     }
 
     pub(crate) fn fetch_abort(&mut self, cause: u64) -> Option<Left> {
         let va = sys::read::<FAR_EL2>();
         if cause & abort::WALK != 0 {
-            return Some(self.walk_fault(cause, va, class::FETCH, AccessKind::Read));
+            return Some(self.walk_fault(cause, va, AccessKind::Execute));
         }
         match abort::status(cause) & !3 {
             abort::TRANSLATION | abort::PERMISSION => {}
             _ => return Some(Left::FailEntry { reason: cause }),
         }
         let addr = self.guest_address(cause, va)?;
-        let fault = external(class::FETCH, va, AccessKind::Read);
-        Some(self.nested_fault(addr, AccessKind::Execute, fault))
+        Some(self.nested_fault(addr, AccessKind::Execute, va))
     }
 
-    /// Stage 2 refused an access to the guest's own tables. Hardware that notes accesses in them may have been about to write.
-    fn walk_fault(&mut self, cause: u64, va: u64, class: u64, kind: AccessKind) -> Left {
+    /// Stage 2 refused an access to the guest's own tables, on behalf of an access of kind `behalf`. Hardware that notes accesses in
+    /// them may have been about to write.
+    fn walk_fault(&mut self, cause: u64, va: u64, behalf: AccessKind) -> Left {
         let write = cause & abort::WRITE != 0 && abort::status(cause) & !3 == abort::PERMISSION;
         let access = if write { AccessKind::Write } else { AccessKind::Read };
-        let mut fault = external(class, va, kind);
-        fault.syndrome += abort::EXTERNAL_ON_WALK - abort::EXTERNAL + (cause & 3);
+        let fetch = behalf == AccessKind::Execute;
+        let open =
+            Open::refused(self.context.pc, va, behalf == AccessKind::Write, fetch, Some(cause));
+        self.open = open;
         // Where in the table it was is not told, only the page.
-        self.nested_fault(fault_page(), access, fault)
+        Left::NestedPageFault { addr: fault_page(), access }
     }
 
-    fn nested_fault(&mut self, addr: u64, access: AccessKind, fault: Exception) -> Left {
-        self.open = Open { pc: self.context.pc, fault: Some(fault), ..Open::NOTHING };
+    fn nested_fault(&mut self, addr: u64, access: AccessKind, va: u64) -> Left {
+        let (write, fetch) = (access == AccessKind::Write, access == AccessKind::Execute);
+        self.open = Open::refused(self.context.pc, va, write, fetch, None);
         Left::NestedPageFault { addr, access }
     }
 
@@ -117,38 +145,23 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         Some(u32::from_le(unsafe { at.read_volatile() }))
     }
 
-    pub(crate) fn device_access(
-        &mut self,
-        access: Access,
-        kind: AccessKind,
-        addr: u64,
-        va: u64,
-    ) -> Option<Left> {
-        let Access { operand, width, write_back } = access;
+    pub(crate) fn device_access(&mut self, open: Open, addr: u64) -> Option<Left> {
+        let width = open.width();
         if addr % width.bytes() as u64 != 0 {
             // Devices are accessed naturally aligned or not at all.
-            let mut fault = external(class::DATA, va, kind);
-            fault.syndrome += abort::ALIGNMENT - abort::EXTERNAL;
-            self.raise(fault);
+            self.misaligned(&open, open.va);
             return None;
         }
-        let fault = Some(external(class::DATA, va, kind));
-        let pc = self.context.pc;
-        self.open = Open { pc, fault, dest: Dest::None, width, done: false, write_back };
-        let data = match operand {
-            Operand::Load { register, signed, wide } => {
-                self.open.dest = Dest::Integer { register, signed, wide };
-                return Some(Left::MmioRead { addr, width });
-            }
-            Operand::LoadFloat { register } => {
-                self.open.dest = Dest::Float { register };
-                return Some(Left::MmioRead { addr, width });
-            }
-            Operand::Store { register } => self.x(register),
-            Operand::StoreFloat { register } => self.on_cpu().image_with_fp().fp_register(register),
+        self.open = open;
+        if !open.is_done() {
+            return Some(Left::MmioRead { addr, width });
+        }
+        let data = if open.is_float() {
+            self.on_cpu().image_with_fp().fp_register(open.register())
+        } else {
+            self.x(open.register())
         };
-        self.open.done = true;
-        if let Some((register, delta)) = write_back {
+        if let Some((register, delta)) = open.write_back() {
             self.add_to_base(register, delta);
         }
         self.advance();
@@ -157,21 +170,6 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
 }
 
 /// The page of the last stage-2 fault.
-fn fault_page() -> u64 {
+pub(crate) fn fault_page() -> u64 {
     (sys::read::<HPFAR_EL2>() & 0xfff_ffff_fff0) << 8
-}
-
-/// What an access that nothing answers is for the guest.
-fn external(class: u64, va: u64, kind: AccessKind) -> Exception {
-    let write = if kind == AccessKind::Write { abort::WRITE } else { 0 };
-    Exception { syndrome: esr::of_class(class) | write | abort::EXTERNAL, address: Some(va) }
-}
-
-fn width(log2: u64) -> AccessWidth {
-    match log2 {
-        0 => AccessWidth::Byte,
-        1 => AccessWidth::Word,
-        2 => AccessWidth::Dword,
-        _ => AccessWidth::Qword,
-    }
 }

@@ -33,6 +33,8 @@ pub(crate) mod hcr {
     const TLOR: u64 = 1 << 35;
     /// EL0 is the host's.
     pub(crate) const TGE: u64 = 1 << 27;
+    /// Error records trap, where there are any (RAS).
+    pub(crate) const TERR: u64 = 1 << 36;
     /// Pointer authentication keys and instructions do not trap.
     pub(crate) const APK_API: u64 = 0b11 << 40;
 
@@ -101,6 +103,8 @@ pub(crate) mod lr {
     pub(crate) const ACTIVE: u64 = 1 << 63;
     /// Belongs to a physical interrupt, whose number is the field's.
     pub(crate) const HW: u64 = 1 << 61;
+    /// Bits 63 to 61 of a physical interrupt that is pending and not active.
+    pub(crate) const PENDING_HW: u64 = 0b011;
     /// Group 1.
     pub(crate) const GROUP1: u64 = 1 << 60;
     /// The priority.

@@ -62,6 +62,36 @@ pub(crate) fn instruction(bits: u32) -> Option<Access> {
     Some(Access { operand, width, write_back })
 }
 
+/// Where an instruction that [`instruction`] knows accesses memory. `register` reads a register, of which 31 is the stack
+/// pointer.
+pub(crate) fn address(bits: u32, register: impl Fn(u8) -> u64) -> u64 {
+    let field = |at: u32, size: u32| bits >> at & ((1 << size) - 1);
+    let base = register(field(5, 5) as u8);
+    if field(24, 6) == 0b00_1000 {
+        return base; // ordered
+    }
+    if field(24, 2) == 0b01 {
+        return base.wrapping_add(u64::from(field(10, 12)) << field(30, 2));
+    }
+    if field(21, 1) == 0 {
+        let offset = i64::from((field(12, 9) as i32) << 23 >> 23) as u64;
+        let post_index = field(10, 2) == 0b01;
+        return if post_index { base } else { base.wrapping_add(offset) };
+    }
+    // A register offset: 31 is none, but the zero register.
+    let index = match field(16, 5) as u8 {
+        31 => 0,
+        index => register(index),
+    };
+    let index = match field(13, 3) {
+        0b010 => u64::from(index as u32),
+        0b110 => i64::from(index as i32) as u64,
+        _ => index,
+    };
+    let scale = if field(12, 1) == 1 { field(30, 2) } else { 0 };
+    base.wrapping_add(index << scale)
+}
+
 fn integer(size: u32, opc: u32, register: u8, write_back: Option<(u8, u64)>) -> Option<Access> {
     let width = AccessWidth::from_bytes(1 << size)?;
     let operand = match (opc, size) {
@@ -129,6 +159,27 @@ mod tests {
                 write_back: Some((5, 4)),
             })
         );
+    }
+
+    #[test]
+    fn addresses() {
+        let register = |number: u8| if number == 6 { u64::MAX } else { 0x1000 + u64::from(number) };
+        // ldr x3, [x5]; ldr w3, [x5, #8]; ldur x3, [x5, #-8]; ldr x3, [x5, x6]; ldr w3, [x5, w6, uxtw #2];
+        // ldr x3, [x5, w6, sxtw]; str w3, [sp, #-4]!; ldr x3, [x5], #255; ldar x3, [x5]; ldr x3, [x5, xzr].
+        for (bits, expected) in [
+            (0xf940_00a3, 0x1005),
+            (0xb940_08a3, 0x100d),
+            (0xf85f_80a3, 0xffd),
+            (0xf866_68a3, 0x1004),
+            (0xb866_58a3, 0x1005 + (0xffff_ffff << 2)),
+            (0xf866_c8a3, 0x1004),
+            (0xb81f_cfe3, 0x101f - 4),
+            (0xf84f_f4a3, 0x1005),
+            (0xc8df_fca3, 0x1005),
+            (0xf87f_68a3, 0x1005),
+        ] {
+            assert_eq!(address(bits, register), expected, "{bits:#x}");
+        }
     }
 
     #[test]

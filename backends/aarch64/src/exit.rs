@@ -53,6 +53,9 @@ impl From<Left> for Exit {
 /// `WFE` rather than `WFI` (TI).
 const WFE: u64 = 1;
 
+/// The part of a second to wait for a timer that is late: 50 us.
+const LATE: u64 = 20_000;
+
 impl<H: AxVCpuHal> ArmVCpu<H> {
     /// Deals with every trap but calls, which are the hot path's. `None`: the guest goes on.
     #[inline]
@@ -119,14 +122,20 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     }
 
     /// Nanoseconds until the first of the guest's timers fires; `None` if none will.
+    ///
+    /// A timer whose time has come says so (ISTATUS) and interrupts the guest at once, but an emulator's may take its time.
+    /// To try again and again would take that from it.
     fn ns_to_timer(&self) -> Option<u64> {
         let vhe = self.slot().features().vhe;
+        let frequency = sys::read::<CNTFRQ_EL0>().max(1);
         sys::synchronize(); // the counter may otherwise be read ahead of time
         let now = sys::read::<CNTPCT_EL0>();
         let virtual_now = now.wrapping_sub(self.time_offset);
         let left = |control: u64, compare: u64, now: u64| {
             let on = control & (timer::ENABLE | timer::IMASK) == timer::ENABLE;
-            on.then(|| compare.saturating_sub(now))
+            let left = compare.saturating_sub(now);
+            let late = left == 0 && control & timer::ISTATUS == 0;
+            on.then_some(if late { frequency / LATE } else { left })
         };
         let ticks = [
             left(el1::cntv_ctl(vhe), el1::cntv_cval(vhe), virtual_now),
@@ -134,7 +143,6 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         ];
         let ticks = ticks.into_iter().flatten().min()?;
         // Up: waking too early is waking twice.
-        let frequency = sys::read::<CNTFRQ_EL0>().max(1);
         let ns = (u128::from(ticks) * 1_000_000_000).div_ceil(u128::from(frequency));
         Some(u64::try_from(ns).unwrap_or(u64::MAX))
     }

@@ -242,7 +242,7 @@ fn physical(intid: u32) -> u64 {
 impl<H: AxVCpuHal> ArmVCpu<H> {
     /// Looks after interrupts before an entry, on behalf of [`Interrupts::watched`].
     pub(crate) fn watch_interrupts(&mut self) {
-        if self.interrupts.is_outdated() {
+        if self.interrupts.is_outdated() || self.shows_timer_in_vain() {
             self.update_interrupts(0);
         } else if !self.interrupts.waits() {
             let used = self.on_cpu().image().interface.used;
@@ -288,10 +288,22 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         unsafe { sys::write::<ICH_HCR_EL2>(hcr) };
     }
 
+    /// Whether a timer's interrupt waits to be taken whose reason is over. Only an exit gives the opportunity to see that: until
+    /// then the guest may take an interrupt that a real controller would have taken back.
+    fn shows_timer_in_vain(&mut self) -> bool {
+        let vhe = self.slot().features().vhe;
+        let used = self.on_cpu().image().interface.used;
+        let in_vain = |index: usize| {
+            let value = read_lr(index);
+            value >> 61 == lr::PENDING_HW && !is_due(lr::intid(value), vhe)
+        };
+        (0..MAX_LIST_REGISTERS).any(|index| used & 1 << index != 0 && in_vain(index))
+    }
+
     /// Takes back timers' interrupts that the guest has not seen and whose reason is over, because it has set the timer
     /// anew.
     fn retire_timers(&mut self, lrs: &mut [u64], vhe: bool) {
-        for register in lrs.iter_mut().filter(|value| **value >> 61 == 0b011) {
+        for register in lrs.iter_mut().filter(|value| **value >> 61 == lr::PENDING_HW) {
             let intid = lr::intid(*register);
             if timer_bit(intid) != 0 && !is_due(intid, vhe) {
                 *register = 0;

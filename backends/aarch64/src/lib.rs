@@ -20,6 +20,7 @@ mod gic;
 
 mod idregs;
 mod image;
+mod open;
 mod percpu;
 mod prepare;
 mod raise;

@@ -21,6 +21,8 @@ pub struct Features {
     pub vhe: bool,
     /// Pointer authentication.
     pub pauth: bool,
+    /// Error records (FEAT_RAS).
+    pub ras: bool,
     /// Fine-grained traps (FEAT_FGT).
     pub fine_traps: bool,
     /// `HCRX_EL2` exists (FEAT_HCX).
@@ -44,7 +46,7 @@ impl Features {
     }
 
     pub(crate) fn pack(&self) -> u64 {
-        let flags = [self.vhe, self.pauth, self.fine_traps, self.hcrx];
+        let flags = [self.vhe, self.pauth, self.fine_traps, self.hcrx, self.ras];
         let flags = flags.iter().rev().fold(0, |all, &flag| all << 1 | u64::from(flag));
         flags
             | u64::from(self.vmid_bits) << 8
@@ -60,6 +62,7 @@ impl Features {
             pauth: word & 2 != 0,
             fine_traps: word & 4 != 0,
             hcrx: word & 8 != 0,
+            ras: word & 16 != 0,
             vmid_bits: byte(8),
             pa_bits: byte(16),
             list_registers: byte(24),
@@ -218,7 +221,10 @@ pub(crate) fn empty_vtcr() -> u64 {
 /// `HCR_EL2` for guests that use all that the CPU has.
 pub(crate) fn guest_hcr(features: &Features) -> u64 {
     let bit = |on, bits| if on { bits } else { 0 };
-    hcr::GUEST | bit(features.vhe, hcr::E2H) | bit(features.pauth, hcr::APK_API)
+    hcr::GUEST
+        | bit(features.vhe, hcr::E2H)
+        | bit(features.pauth, hcr::APK_API)
+        | bit(features.ras, hcr::TERR)
 }
 
 /// A field of 4 bits of an identification register.
@@ -245,6 +251,7 @@ fn detect() -> Option<Features> {
     Some(Features {
         vhe: config & hcr::E2H != 0,
         pauth,
+        ras: field(pfr0, 28) != 0,
         fine_traps: field(mmfr0, 56) != 0,
         hcrx: field(mmfr1, 40) != 0,
         vmid_bits: if field(mmfr1, 4) == 2 { 16 } else { 8 },
@@ -287,6 +294,7 @@ mod tests {
         let features = Features {
             vhe: true,
             pauth: false,
+            ras: true,
             fine_traps: true,
             hcrx: false,
             vmid_bits: 16,

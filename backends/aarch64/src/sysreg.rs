@@ -4,8 +4,9 @@ use axvcpu::AxVCpuHal;
 use axvcpu_arm::sysreg::{self, *};
 
 use crate::exit::Left;
+use crate::open::Open;
 use crate::raise::Exception;
-use crate::vcpu::{ArmVCpu, Dest, Open};
+use crate::vcpu::ArmVCpu;
 use crate::{idregs, sys};
 
 /// What a guest has of the debug registers: the two that every kernel sets up. Breakpoints and watchpoints keep nothing.
@@ -61,16 +62,13 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
                 None
             }
             Answer::Exit(left) => {
-                let pc = self.context.pc;
-                let fault = Some(Exception::UNDEFINED);
-                self.open = Open { pc, fault, done: !read, ..Open::NOTHING };
-                if read {
-                    self.open.dest = Dest::Integer { register, signed: false, wide: true };
-                } else {
-                    self.advance();
-                }
                 if let Left::SendIpi { .. } = left {
                     self.open = Open::NOTHING; // no access that could fail
+                } else {
+                    self.open = Open::system(self.context.pc, read.then_some(register));
+                }
+                if !read {
+                    self.advance();
                 }
                 Some(left)
             }

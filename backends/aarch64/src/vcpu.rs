@@ -6,24 +6,28 @@ use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
 use axvcpu::{
-    AccessWidth, AxArchVCpu, AxError, AxResult, AxVCpuExitReason as Exit, AxVCpuHal, Fence,
-    GuestPhysAddr, HostPhysAddr, MAX_LINES, PerCpuState, VCpuId, VmId,
+    AxArchVCpu, AxError, AxResult, AxVCpuExitReason as Exit, AxVCpuHal, Fence, GuestPhysAddr,
+    HostPhysAddr, MAX_LINES, PerCpuState, VCpuId, VmId,
 };
+use axvcpu_arm::esr::{self, abort};
+use axvcpu_arm::gic;
 use axvcpu_arm::gic::{ForwardAll, SGIS, SPECIAL};
 use axvcpu_arm::stage2::Ipa;
-use axvcpu_arm::{esr, gic};
+use axvcpu_arm::sysreg::FAR_EL2;
 use axvcpu_hw::Owned;
 use axvcpu_stage2::Format;
 
-use crate::ArmConfig;
+use crate::abort::fault_page;
 use crate::control::{VTCR, VTCR_VS, hcr};
 use crate::gic::Interrupts;
 use crate::image::{Image, OnCpu, Shared, todo};
+use crate::open::{Dest, Open};
 use crate::percpu::{features, guest_hcr};
 use crate::raise::Exception;
 use crate::slot::{self, Slot};
 use crate::switch::{Context, Trap, enter};
 use crate::vmid::Space;
+use crate::{ArmConfig, sys};
 
 /// A CPU at EL1.
 ///
@@ -55,50 +59,6 @@ pub struct ArmVCpu<H> {
     hal: PhantomData<fn() -> H>,
 }
 
-/// The access of an exit that can be answered or undone, as long as something can be done about it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Open {
-    /// Its instruction.
-    pub(crate) pc: u64,
-    /// What the guest gets if the access is to fail; `None` if nothing is open.
-    pub(crate) fault: Option<Exception>,
-    /// Where the answer goes.
-    pub(crate) dest: Dest,
-    /// How much of it.
-    pub(crate) width: AccessWidth,
-    /// Whether it has been completed already, as writes are.
-    pub(crate) done: bool,
-    /// Base register and what is added to it.
-    pub(crate) write_back: Option<(u8, u64)>,
-}
-
-/// Where a value goes that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dest {
-    /// It was no read.
-    None,
-    /// To a general-purpose register, 31 being none.
-    Integer {
-        register: u8,
-        signed: bool,
-        /// All 64 bits of it, else the upper half becomes zero.
-        wide: bool,
-    },
-    /// To a floating-point register.
-    Float { register: u8 },
-}
-
-impl Open {
-    pub(crate) const NOTHING: Self = Self {
-        pc: 0,
-        fault: None,
-        dest: Dest::None,
-        width: AccessWidth::Qword,
-        done: false,
-        write_back: None,
-    };
-}
-
 /// The syndromes of `HVC #0` and `SMC #0`.
 const HVC_0: u64 = esr::of_class(esr::class::HVC);
 const SMC_0: u64 = esr::of_class(esr::class::SMC);
@@ -108,10 +68,14 @@ pub(crate) const EL1H_MASKED: u64 = 0x3c5;
 
 /// A call of the guest.
 #[inline(always)]
-fn hypercall(trap: &Trap) -> Exit {
-    let [nr, a0, a1, a2, a3, a4, a5] = trap.x;
+fn hypercall([nr, a0, a1, a2, a3, a4, a5]: [u64; 7]) -> Exit {
     Exit::Hypercall { nr, function: 0, args: [a0, a1, a2, a3, a4, a5] }
 }
+
+/// A data abort of a lower level that the syndrome describes, of a translation that is missing: in these bits of the syndrome,
+/// which are the class, ISV, CM, S1PTW and the fault status without the level.
+const PLAIN_BITS: u64 = 0x3f << 26 | abort::DESCRIBED | abort::CACHE | abort::WALK | 0x3c;
+const PLAIN: u64 = esr::class::DATA_LOWER << 26 | abort::DESCRIBED | abort::TRANSLATION;
 
 impl<H: AxVCpuHal> ArmVCpu<H> {
     pub(crate) fn shared(&self) -> &Shared {
@@ -142,20 +106,42 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
 
     /// Deals with a trap, and with those after it, until there is an exit.
     #[inline(never)]
-    fn run_on(&mut self, mut trap: Trap) -> AxResult<Exit> {
+    fn run_on(&mut self, mut cause: u64) -> AxResult<Exit> {
         loop {
-            if trap.cause == HVC_0 {
-                return Ok(hypercall(&trap));
-            }
-            if trap.cause == SMC_0 {
+            if cause == SMC_0 {
                 self.advance(); // unlike HVC, it has not been executed
-                return Ok(hypercall(&trap));
+                cause = HVC_0;
             }
-            if let Some(left) = self.trapped(trap.cause) {
+            if cause == HVC_0 {
+                let [x0, x1, x2, x3, x4, x5, x6, ..] = self.context.x;
+                return Ok(hypercall([x0, x1, x2, x3, x4, x5, x6]));
+            }
+            if let Some(left) = self.trapped(cause) {
                 return Ok(left.into());
             }
-            trap = self.enter();
+            cause = self.enter().cause;
         }
+    }
+
+    /// The most frequent accesses, on a way of their own; the rest has more to do.
+    #[inline(never)]
+    fn plain_access(&mut self, cause: u64) -> AxResult<Exit> {
+        let va = sys::read::<FAR_EL2>();
+        let addr = fault_page() | va & 0xfff;
+        let open = Open::described(self.context.pc, va, cause);
+        let width = open.width();
+        let aligned = addr & (width.bytes() as u64 - 1) == 0;
+        if !aligned || self.fetch_always || va & 0xfff == 0 && self.may_begin_before(va, width) {
+            return self.run_on(cause);
+        }
+        self.open = open;
+        let addr = GuestPhysAddr::new(addr);
+        if !open.is_done() {
+            return Ok(Exit::MmioRead { addr, width });
+        }
+        self.advance();
+        let data = self.x(open.register()) & width.mask();
+        Ok(Exit::MmioWrite { addr, width, data })
     }
 
     /// Back to the reset state, at the entry; the registers in the CPU follow at the next entry.
@@ -196,10 +182,10 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     /// Puts everything back to where the access of the last exit begins.
     fn undo(&mut self) -> AxResult<Open> {
         let open = self.open;
-        if open.fault.is_none() {
+        if !open.is_open() {
             return Err(AxError::NotAsked);
         }
-        if let (true, Some((register, delta))) = (open.done, open.write_back) {
+        if let (true, Some((register, delta))) = (open.is_done(), open.write_back()) {
             self.add_to_base(register, delta.wrapping_neg());
         }
         self.context.pc = open.pc;
@@ -329,13 +315,16 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
     #[inline(always)]
     fn run(&mut self) -> AxResult<Exit> {
         // What the last exit left open was answered, or is given up with this.
-        self.open.fault = None;
+        self.open.close();
         let trap = self.enter();
         // Nothing stands between a call and its exit, which is made where it is returned. The rest has more to do.
         if trap.cause == HVC_0 {
-            return Ok(hypercall(&trap));
+            return Ok(hypercall(trap.x));
         }
-        self.run_on(trap)
+        if trap.cause & PLAIN_BITS == PLAIN {
+            return self.plain_access(trap.cause);
+        }
+        self.run_on(trap.cause)
     }
 
     fn set_gpr(&mut self, reg: usize, val: u64) -> AxResult {
@@ -374,31 +363,30 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
 
     #[inline]
     fn set_return_value(&mut self, val: u64) {
-        if self.open.fault.is_none() {
-            self.context.x[0] = val;
+        let open = self.open;
+        let Some(dest) = open.dest() else {
+            self.context.x[0] = val; // of a call
             return;
-        }
-        let Open { dest, width, write_back, .. } = self.open;
-        let value = val & width.mask();
+        };
+        let width = open.width();
         match dest {
-            Dest::None => {}
             Dest::Integer { register, signed, wide } => {
                 let unused = 64 - 8 * width.bytes() as u32;
-                let extended =
-                    if signed { ((val << unused) as i64 >> unused) as u64 } else { value };
-                let mask = if wide { u64::MAX } else { u32::MAX.into() };
-                self.set_x(register, extended & mask);
+                let shifted = val << unused;
+                let value =
+                    if signed { (shifted as i64 >> unused) as u64 } else { shifted >> unused };
+                self.set_x(register, if wide { value } else { value & u64::from(u32::MAX) });
             }
             Dest::Float { register } => {
-                self.fp_value = Some((register, value));
+                self.fp_value = Some((register, val & width.mask()));
                 self.shared().ask(todo::FP_VALUE);
             }
         }
-        if let Some((register, delta)) = write_back {
+        if let Some((register, delta)) = open.write_back() {
             self.add_to_base(register, delta);
         }
         self.advance();
-        self.open.fault = None;
+        self.open.close();
     }
 
     fn reset(&mut self) -> AxResult {
@@ -425,7 +413,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
 
     fn fail_access(&mut self) -> AxResult {
         let open = self.undo()?;
-        self.exception = open.fault;
+        self.exception = Some(open.fault());
         self.shared().ask(todo::EXCEPTION);
         Ok(())
     }

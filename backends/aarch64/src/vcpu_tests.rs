@@ -1,13 +1,15 @@
 //! What needs no EL2: answers, what undoes an access, exceptions, registers that trap; on the model of the registers.
 #![allow(unsafe_code)] // a platform without anything
 
-use axvcpu::{AxMmHal, HostVirtAddr};
+use axvcpu::{AccessWidth, AxMmHal, HostVirtAddr};
 use axvcpu_arm::sysreg::{self, *};
+
+use std::format;
 
 use super::*;
 use crate::decode::{Access, Operand};
 use crate::exit::Left;
-use crate::sys::{self, model};
+use crate::sys::model;
 
 struct Platform;
 struct Memory;
@@ -126,25 +128,46 @@ fn a_write_can_be_undone_and_failed() {
 
 #[test]
 fn write_back_is_part_of_the_access() {
-    let access = |operand| Access { operand, width: AccessWidth::Qword, write_back: Some((5, 8)) };
-    let run = |operand, kind| {
+    let run = |operand| {
+        let access = Access { operand, width: AccessWidth::Qword, write_back: Some((5, 8)) };
         let mut vcpu = vcpu();
         vcpu.context.x[5] = 0x100;
-        vcpu.device_access(access(operand), kind, DEVICE, DEVICE);
+        vcpu.device_access(Open::decoded(PC, DEVICE, access), DEVICE);
         vcpu
     };
-    let read = axvcpu::AccessKind::Read;
-    let mut loaded = run(Operand::Load { register: 1, signed: false, wide: true }, read);
+    let mut loaded = run(Operand::Load { register: 1, signed: false, wide: true });
     assert_eq!(loaded.x(5), 0x100, "with the answer");
     loaded.set_return_value(9);
     assert_eq!((loaded.x(1), loaded.x(5)), (9, 0x108));
-    let mut stored = run(Operand::Store { register: 1 }, axvcpu::AccessKind::Write);
+    let mut stored = run(Operand::Store { register: 1 });
     assert_eq!(stored.x(5), 0x108);
     stored.retry().unwrap();
     assert_eq!(stored.x(5), 0x100);
-    let mut float = run(Operand::LoadFloat { register: 1 }, read);
+    let mut float = run(Operand::LoadFloat { register: 1 });
     float.fail_access().unwrap();
     assert_eq!((float.x(5), float.fp_value), (0x100, None));
+}
+
+/// The way that frequent accesses go is no other than that of all.
+#[test]
+fn plain_accesses_are_the_same_on_their_own_way() {
+    for bits in
+        [load(7, 0, true, true), load(9, 2, false, false) | 1 << 6, load(31, 3, false, true)]
+    {
+        let (mut one, mut other) = (vcpu(), vcpu());
+        one.context.x[9] = 0x1234_5678_9abc;
+        other.context.x[9] = 0x1234_5678_9abc;
+        let left = abort(&mut one, bits).map(Exit::from);
+        let cause = 0x24 << 26 | 1 << 25 | 1 << 24 | 0x07 | bits;
+        assert_eq!(cause & PLAIN_BITS, PLAIN);
+        assert_eq!(other.plain_access(cause).ok(), left);
+        assert_eq!(format!("{:?}", one.open), format!("{:?}", other.open));
+        assert_eq!(one.context.pc, other.context.pc);
+    }
+    let others = [1 << 8, 1 << 7, 0x0c, 0x10].map(|bits| 0x24 << 26 | 1 << 24 | 0x07 | bits);
+    for cause in others.into_iter().chain([0x24 << 26 | 0x07, 0x20 << 26 | 1 << 24 | 0x07]) {
+        assert_ne!(cause & PLAIN_BITS, PLAIN, "{cause:#x}");
+    }
 }
 
 #[test]
@@ -290,9 +313,11 @@ fn waiting_is_as_long_as_the_nearer_timer() {
     assert_eq!(halt(&mut vcpu), Some(Left::Halt { wake_after_ns: Some(2_000) }));
     model::put(CNTP_CTL_EL0, 3); // masked
     model::put(CNTV_CVAL_EL0, 1);
+    assert_eq!(halt(&mut vcpu), Some(Left::Halt { wake_after_ns: Some(50_000) }), "it is late");
+    model::put(CNTV_CTL_EL0, 5);
     assert_eq!(halt(&mut vcpu), Some(Left::Halt { wake_after_ns: Some(0) }));
     assert_eq!(vcpu.trapped(0x01 << 26 | 1 << 25 | 1), Some(Left::Nothing), "WFE");
-    assert_eq!(vcpu.context.pc, PC + 20);
+    assert_eq!(vcpu.context.pc, PC + 24);
 }
 
 #[test]

@@ -14,8 +14,8 @@ pub(crate) fn online() -> usize {
     ONLINE.load(Ordering::Acquire)
 }
 
-/// Starts the CPUs of the machine that are not CPU 0, by the firmware's names for them; each of them then calls [`work`].
-/// Those beyond the most that are supported are left alone.
+/// Starts the CPUs of the machine that are not CPU 0, by the firmware's names for them. Each of them then calls
+/// [`work`]. Those beyond the most that are supported are left alone.
 pub(crate) fn start_others(all: impl Iterator<Item = usize>) {
     let own = Cpu::this().hardware_id.load(Ordering::Relaxed);
     for other in all.filter(|&other| other != own).take(MAX_CPUS - 1) {

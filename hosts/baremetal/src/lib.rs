@@ -1,12 +1,15 @@
 //! A small type-1 hypervisor: AxVCpu's virtual machines on bare metal.
 //!
-//! The library is the platform: it boots, reads the device tree, hands out memory, starts every hart, drives the
+//! The library is the platform: it boots, reads the device tree, hands out memory, starts every CPU, drives the
 //! serial port and the interrupt controller, and implements [`AxVCpuHal`](axvcpu::AxVCpuHal) ([`Hal`]) and
 //! [`VmHost`](axvcpu_vmm::VmHost) ([`Host`]). The programs in `src/bin` are what runs on it: each names its
 //! function with [`main!`] and finds every physical CPU up with virtualization enabled.
 //!
 //! Interrupts of the hypervisor stay masked for all its life. They are noticed when they end a guest's run, or a
 //! wait, and dealt with then ([`AxVCpuHal::irq_hanlder`](axvcpu::AxVCpuHal::irq_hanlder)).
+//!
+//! What differs between the architectures is in a module for each, `riscv64` and `aarch64`, with functions of the same
+//! names. The rest calls them `arch`.
 //!
 //! On a target with an operating system the crate compiles, for its unit tests, and its programs say that they
 //! are not for there.
@@ -15,7 +18,7 @@
 extern crate alloc;
 
 #[cfg(any(target_arch = "aarch64", not(target_os = "none")))]
-#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, unused_imports))]
+#[cfg_attr(not(all(target_arch = "aarch64", target_os = "none")), allow(dead_code, unused_imports))]
 // compiled for its unit tests
 mod aarch64;
 mod boot;
@@ -76,7 +79,7 @@ macro_rules! main {
         fn main() -> std::process::ExitCode {
             let _: $crate::Main = $main; // so that all of it is compiled here as well
             eprintln!(
-                "{}: a program for bare metal; `cargo xtask run --backend riscv64` builds and starts it",
+                "{}: a program for bare metal; `cargo xtask` builds and starts it",
                 env!("CARGO_BIN_NAME")
             );
             std::process::ExitCode::from(2)

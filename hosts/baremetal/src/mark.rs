@@ -10,7 +10,8 @@ pub fn is_mark(word: &str) -> bool {
     word.len() <= LONGEST && word.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// The mark on this command line (`mark=`), whatever is wrong with the rest of it: it is needed to tell. Empty without one.
+/// The mark on this command line (`mark=`), whatever is wrong with the rest of it: it is needed to tell. Empty if
+/// there is none.
 pub fn find(bootargs: &str) -> &str {
     let mut values =
         bootargs.split_ascii_whitespace().filter_map(|word| word.strip_prefix("mark="));

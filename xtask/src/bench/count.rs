@@ -32,15 +32,22 @@ pub(super) struct Counted {
 
 /// Starts the machine of `command`, QEMU's command line up to the devices for
 /// input and output, and counts until it switches itself off. `file` is where
-/// the console's output goes on its way.
+/// the console's output goes on its way, and `seed` what the machine draws its
+/// random numbers from, among them what a kernel decides its addresses by.
 ///
 /// # Errors
 ///
 /// Fails when it does not do so within `limit`.
-pub(super) fn run(command: &mut Command, file: &Path, limit: Duration) -> Result<Counted> {
+pub(super) fn run(
+    command: &mut Command,
+    seed: u32,
+    file: &Path,
+    limit: Duration,
+) -> Result<Counted> {
     let mut serial = std::ffi::OsString::from("file:");
     serial.push(file);
-    command.args(["-icount", METHOD, "-no-shutdown", "-monitor", "none", "-qmp", "stdio"]);
+    command.args(["-icount", METHOD, "-seed", &seed.to_string()]);
+    command.args(["-no-shutdown", "-monitor", "none", "-qmp", "stdio"]);
     command.arg("-serial").arg(serial);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let end = Instant::now() + limit;

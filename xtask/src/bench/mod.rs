@@ -2,7 +2,7 @@
 //! with the same guests.
 
 mod count;
-mod riscv64;
+mod hardware;
 mod soft;
 
 use std::path::PathBuf;
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+
+use crate::arch::Arch;
 
 /// What the benchmark can be told.
 #[derive(Args)]
@@ -34,12 +36,15 @@ enum Backend {
     Soft,
     /// RISC-V's hypervisor extension: instructions, counted by QEMU
     Riscv64,
+    /// AArch64's EL2: instructions, counted by QEMU
+    Aarch64,
 }
 
 /// Measures, prints a table, and says whether the targets are met.
 pub(crate) fn command(options: &Options) -> Result<ExitCode> {
     match options.backend {
         Backend::Soft => soft::measure(options),
-        Backend::Riscv64 => riscv64::measure(options),
+        Backend::Riscv64 => hardware::measure(options, Arch::Riscv64),
+        Backend::Aarch64 => hardware::measure(options, Arch::Aarch64),
     }
 }

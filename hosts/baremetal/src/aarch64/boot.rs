@@ -69,6 +69,7 @@ fn device_tree(told: *const u8) -> Option<(*const u8, Fdt<'static>)> {
 
 /// On the first CPU before translation is on: makes the tables for it. Answers where the device tree is.
 extern "C" fn prepare(told: *const u8) -> *const u8 {
+    Cpu::init(0, super::affinity());
     let Some((place, tree)) = device_tree(told) else {
         panic!("there is no device tree, neither where the loader says nor at {USUAL_PLACE:#x}");
     };
@@ -79,7 +80,6 @@ extern "C" fn prepare(told: *const u8) -> *const u8 {
 
 /// The first CPU's way into Rust.
 extern "C" fn main(device_tree: *const u8) -> ! {
-    Cpu::init(0, super::affinity());
     machine::boot(device_tree)
 }
 

@@ -212,7 +212,7 @@ pub(super) fn pending() -> u32 {
 /// Takes the interrupt that is pending.
 pub(super) fn acknowledge() -> Option<u32> {
     let intid = read!("ICC_IAR1_EL1") as u32 & 0xff_ffff;
-    // Its priority counts before anything else happens (IHI 0069, 4.1.1).
+    // Its priority counts before anything else happens.
     barrier!("dsb sy");
     (intid < SPECIAL).then_some(intid)
 }

@@ -1,5 +1,5 @@
-//! The hypervisor's own translation: every address is the same physical and virtual. It is there for the caches, without
-//! which there are no atomic accesses (Arm ARM, B2.2.1), and to tell devices from memory.
+//! The hypervisor's own translation: every address is the same physical and virtual. It is there for the caches,
+//! without which exclusive accesses need not work, and to tell devices from memory.
 #![allow(unsafe_code)] // writes a register
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,7 +40,8 @@ const SCTLR: u64 = 0x30c5_0830 | 1 << 12 | 1 << 3 | 1 << 2 | 1;
 /// The bits of a virtual address: one table of the first level, with blocks of 1 GiB.
 const BITS: u32 = 39;
 
-/// `TCR_EL2` but for the size of physical addresses: 39 bits, tables in write-back inner-shareable memory, 4 KiB granule.
+/// `TCR_EL2` but for the size of physical addresses: 39 bits, tables in write-back inner-shareable memory, granules
+/// of 4 KiB.
 const TCR: u64 = (64 - BITS) as u64 | 0b01 << 8 | 0b01 << 10 | 0b11 << 12;
 /// Without E2H: reserved as one.
 const TCR_RES1: u64 = 1 << 31 | 1 << 23;
@@ -113,8 +114,8 @@ impl Tables {
         Self { root: Table::new(), pool: [const { Table::new() }; POOL], used: AtomicUsize::new(0) }
     }
 
-    /// Maps what is from `start` to `end`, and what is with it in blocks of 2 MiB, whatever was mapped there before. What
-    /// there are no tables or no addresses for is left out.
+    /// Maps what is from `start` to `end`, and what is with it in blocks of 2 MiB, whatever was mapped there before.
+    /// What there are no tables or no addresses for is left out.
     fn map(&self, start: u64, end: u64, block: u64) {
         let end = end.min(1 << BITS).next_multiple_of(MEGABYTES);
         let mut at = start & !(MEGABYTES - 1);

@@ -45,8 +45,8 @@ fn affinity() -> usize {
     (read!("MPIDR_EL1") & 0xff_00ff_ffff) as usize
 }
 
-/// Waits until an interrupt is pending; whether it may be taken makes no difference (Arm ARM, D1.6.2). Also comes back
-/// for no reason.
+/// Waits until an interrupt is pending; whether it may be taken makes no difference (Arm ARM, "Wait For Interrupt").
+/// Also comes back for no reason.
 pub(crate) fn wait_for_interrupt() {
     barrier!("dsb sy", "wfi");
 }

@@ -31,7 +31,7 @@ unsafe fn call(function: u64, args: [u64; 3]) -> Result<(), Refused> {
         macro_rules! by {
             ($instruction:literal) => {{
                 let result: i64;
-                // SAFETY: the caller's promise; the convention keeps x18 and up (DEN0028, 2.6).
+                // SAFETY: the caller's promise; the convention keeps x18 and up (Arm DEN0028).
                 unsafe {
                     core::arch::asm!(
                         $instruction,

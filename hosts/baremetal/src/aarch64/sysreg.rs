@@ -19,7 +19,7 @@ macro_rules! read {
 }
 
 /// Writes a system register by its name, in an `unsafe` block: what the value means to the CPU keeps everything
-/// sound that runs on it. Takes effect with [`synchronize`] at the latest.
+/// sound that runs on it. Takes effect with an `isb` at the latest.
 macro_rules! write {
     ($name:literal, $value:expr) => {{
         let value: u64 = $value;

@@ -4,19 +4,12 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use axvcpu::{AxMmHal, AxVCpuHal, GuestPhysAddr, HostPhysAddr};
-use axvcpu_baremetal::Hal;
-use axvcpu_riscv::asm::Asm;
-use axvcpu_riscv::paging::SV39X4;
-use axvcpu_riscv::stage2::{Perms, Stage2};
+use axvcpu::{AxMmHal, GuestPhysAddr, HostPhysAddr};
+use axvcpu_baremetal::Mem;
 use axvcpu_vmm::RamBacking;
 
 use crate::Failure;
-
-type Mem = <Hal as AxVCpuHal>::MmHal;
-
-/// Where guests start.
-pub(crate) const CODE: u64 = 0x8000_0000;
+use crate::arch::{Asm, CODE, Perms, STAGE2, Stage2};
 
 /// A program at `base`.
 pub(crate) fn assemble(base: u64, write: impl FnOnce(&mut Asm)) -> Result<Vec<u8>, Failure> {
@@ -33,8 +26,7 @@ pub(crate) struct Ram {
 
 impl Ram {
     pub(crate) fn new(pages: usize) -> Result<Self, Failure> {
-        let at =
-            Mem::alloc_contiguous(pages).ok_or_else(|| format!("no room for {pages} pages"))?;
+        let at = Mem::alloc_ram(pages).ok_or_else(|| format!("no room for {pages} pages"))?;
         Ok(Self { at, pages })
     }
 
@@ -43,6 +35,7 @@ impl Ram {
         let len = bytes.len().min(4096 * self.pages);
         // SAFETY: frames of ours, which no guest uses yet.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, len) };
+        self.written(0, len as u64);
     }
 }
 
@@ -62,6 +55,10 @@ unsafe impl RamBacking for Ram {
     fn size(&self) -> u64 {
         4096 * self.pages as u64
     }
+
+    fn written(&self, offset: u64, len: u64) {
+        Mem::clean((self.at.as_u64() + offset) as *const u8, len as usize);
+    }
 }
 
 /// An address space with one program in it.
@@ -75,7 +72,7 @@ impl Space {
         let ram = Ram::new(16)?;
         ram.fill(program);
         let refused = |error| format!("stage 2: {error}");
-        let mut stage2 = Stage2::new(SV39X4).map_err(refused)?;
+        let mut stage2 = Stage2::new(STAGE2).map_err(refused)?;
         stage2.map(GuestPhysAddr::new(CODE), ram.at, ram.size(), Perms::RWX).map_err(refused)?;
         Ok(Self { stage2, _ram: ram })
     }

@@ -1,15 +1,19 @@
 //! What a round trip costs, in instructions.
 //!
 //! Meaningful on a machine that counts instructions exactly: QEMU with `-icount shift=0,sleep=off`, where one
-//! instruction is one count of `instret`, whatever the host machine is doing. Each figure includes the guest's own
-//! instructions, which are told. One hart at work; the others wait.
+//! instruction is one nanosecond of its clock, whatever the host machine is doing. Each figure includes the guest's own
+//! instructions, which are told. One CPU at work; the others wait.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
 extern crate alloc;
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod guest;
 mod machine;
+#[cfg(not(target_arch = "aarch64"))]
+mod riscv;
 mod vcpu;
 
 use alloc::string::String;
@@ -17,7 +21,17 @@ use alloc::vec::Vec;
 
 use axvcpu_baremetal::{Machine, println};
 
+#[cfg(target_arch = "aarch64")]
+use arm as arch;
+#[cfg(not(target_arch = "aarch64"))]
+use riscv as arch;
+
 axvcpu_baremetal::main!(bench);
+
+/// How often each thing is done.
+const ROUNDS: u64 = 10_000;
+/// And before that without being counted.
+const WARM: u64 = 16;
 
 /// A line of the table.
 struct Figure {
@@ -32,15 +46,13 @@ struct Figure {
 /// Why there is no figure.
 type Failure = String;
 type Figures = Result<Vec<Figure>, Failure>;
+/// Figures of one part, which has a name.
+type Group = (&'static str, fn(&Machine) -> Figures);
 
 fn bench(machine: &'static Machine) -> u8 {
-    let features = axvcpu_riscv64::features::<axvcpu_baremetal::Hal>();
-    println!("features: {features:?}");
+    println!("features: {:?}", arch::features());
     let mut failed = 0;
-    for (name, group) in [
-        ("axvcpu: AxVCpu::run", vcpu::figures as fn(&Machine) -> Figures),
-        ("axvcpu-vmm: the run loop", machine::figures),
-    ] {
+    for (name, group) in arch::GROUPS {
         match group(machine) {
             Ok(figures) => figures.iter().for_each(|figure| show(name, figure)),
             Err(failure) => {
@@ -54,20 +66,4 @@ fn bench(machine: &'static Machine) -> u8 {
 
 fn show(group: &str, Figure { what, each, guest }: &Figure) {
     println!("| {group} | {what} | {each} | {guest} |");
-}
-
-/// Instructions executed by this hart so far.
-fn instructions() -> u64 {
-    #[cfg(target_arch = "riscv64")]
-    {
-        let count;
-        #[allow(unsafe_code)] // a CSR
-        // SAFETY: reads a counter.
-        unsafe {
-            core::arch::asm!("rdinstret {}", out(reg) count, options(nomem, nostack));
-        }
-        count
-    }
-    #[cfg(not(target_arch = "riscv64"))]
-    0
 }

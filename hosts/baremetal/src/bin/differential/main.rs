@@ -93,6 +93,10 @@ impl Options {
 }
 
 fn differential(machine: &'static Machine) -> u8 {
+    if machine.isa().is_empty() {
+        println!("axvcpu: this compares harts, and the machine's CPUs are none");
+        return status::USAGE;
+    }
     let (options, mut pair) = match Options::parse(machine.bootargs()) {
         Err(message) => {
             println!("axvcpu: {message}");

@@ -2,7 +2,8 @@
 //!
 //! The guest's console is the serial port. Its output stands between two lines of the hypervisor: the record
 //! separator (0x1e) and the `mark` from the hypervisor's command line, which no guest knows. Behind the second is
-//! the summary, or what went wrong.
+//! the summary, or what went wrong. Where a machine cannot end with a status, a last line tells it: the record
+//! separator, the mark, `=` and the number.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
