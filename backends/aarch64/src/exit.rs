@@ -100,10 +100,10 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
 
     /// A physical interrupt. Those by which virtual ones ask to be looked after concern nobody else.
     fn interrupted(&mut self) -> Option<Left> {
-        if self.notice_maintenance() {
-            if sys::read::<ICC_HPPIR1_EL1>() & 0xff_ffff == axvcpu_arm::gic::SPURIOUS.into() {
-                return None;
-            }
+        let nothing =
+            || sys::read::<ICC_HPPIR1_EL1>() & 0xff_ffff == axvcpu_arm::gic::SPURIOUS.into();
+        if self.notice_maintenance() && nothing() {
+            return None;
         }
         Some(Left::ExternalInterrupt { vector: H::irq_fetch() as u64 })
     }

@@ -100,6 +100,7 @@ pub(super) fn init(tree: &Fdt<'_>) -> bool {
     let words = (read32(at + TYPE) & 31) as usize + 1;
     for word in 1..words {
         write32(at + CLEAR_ENABLE + 4 * word, !0);
+        write32(at + CLEAR_ACTIVE + 4 * word, !0);
         write32(at + GROUP + 4 * word, !0);
     }
     wait_while(at + CONTROL, WRITE_PENDING);
@@ -154,6 +155,7 @@ pub(super) fn init_cpu() -> bool {
     barrier!("isb"); // the others exist only then
     // SAFETY: as above.
     unsafe {
+        write!("ICC_AP1R0_EL1", 0); // whatever somebody before has not ended
         write!("ICC_PMR_EL1", 0xff);
         write!("ICC_BPR1_EL1", 0);
         write!("ICC_CTLR_EL1", 1 << 1); // EOImode: the end of an interrupt is not its deactivation

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use axvcpu_arm::gic::{HYPERVISOR_TIMER, PHYSICAL_TIMER, SPURIOUS, VIRTUAL_TIMER};
+use axvcpu_arm::gic::{HYPERVISOR_TIMER, MAINTENANCE, PHYSICAL_TIMER, SPURIOUS, VIRTUAL_TIMER};
 use fdt::Fdt;
 
 use super::gic;
@@ -85,7 +85,7 @@ fn deal_with(intid: u32, cpu: &Cpu) {
             uart::receive();
             console::pass_on_input();
         }
-        // The maintenance interrupt has said all with the end of the guest's run.
+        MAINTENANCE => axvcpu_aarch64::maintenance::<Hal>(),
         _ => {}
     }
 }

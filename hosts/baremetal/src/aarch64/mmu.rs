@@ -145,7 +145,9 @@ impl Tables {
             let at = before & ADDRESS;
             return self.pool.iter().find(|table| address(table) == at);
         }
-        let used = self.used.fetch_add(1, Ordering::Relaxed);
+        // On one CPU, and without the exclusive accesses that need caches.
+        let used = self.used.load(Ordering::Relaxed);
+        self.used.store(used + 1, Ordering::Relaxed);
         let table = self.pool.get(used)?;
         if before & BLOCK != 0 {
             for (part, entry) in (0..).step_by(MEGABYTES as usize).zip(&table.0) {

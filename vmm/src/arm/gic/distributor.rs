@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use axvcpu::AccessWidth;
 
-use super::state::{EDGE, LATCH, LEVEL};
+use super::state::{EDGE, LEVEL};
 use super::{ARCHITECTURE, Gic, PIDR2, Register, SPIS, bits, is_word_or_priority, part};
 use crate::{MmioDevice, NoDevice};
 
@@ -32,7 +32,7 @@ impl Distributor {
         };
         match register {
             Register::SetPending | Register::ClearPending => {
-                gather(0..32, |bits| bits & EDGE == 0 && bits & (LEVEL | LATCH) != 0) as u32
+                gather(0..32, |bits| bits & (EDGE | LEVEL) == LEVEL) as u32
             }
             Register::Config(half) => {
                 let first = 16 * half as usize;
@@ -46,8 +46,9 @@ impl Distributor {
     fn write_bank(&self, register: Register, width: AccessWidth, data: u32) {
         let gic = &self.0;
         match register {
-            Register::SetPending => bits(data).for_each(|index| gic.set_pending(index)),
-            Register::ClearPending => bits(data).for_each(|index| gic.clear_pending(index)),
+            Register::SetPending => bits(data).for_each(|index| gic.raise_edge(index)),
+            // Forwarded, and not to be taken back.
+            Register::ClearPending => {}
             Register::Config(half) => (0..16).for_each(|i| {
                 self.set_trigger(16 * half as usize + i, data >> (2 * i) & 0b10 != 0);
             }),
@@ -61,8 +62,7 @@ impl Distributor {
     fn set_trigger(&self, index: usize, edge: bool) {
         let Some(spi) = self.0.state.spis.get(index) else { return };
         let before = if edge {
-            let change = |bits| Some(bits & !LATCH | EDGE);
-            spi.bits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change).unwrap_or(EDGE)
+            spi.bits.fetch_or(EDGE, Ordering::SeqCst)
         } else {
             spi.bits.fetch_and(!EDGE, Ordering::SeqCst)
         };

@@ -6,8 +6,8 @@
 //! software set up ([`State`]), which the backend [asks for](axvcpu_arm::gic::Forwarding), and of the wiring ([`Gic`]),
 //! which forwards whatever a device or the guest makes pending, enabled or not. What follows from that:
 //!
-//! * An edge that was forwarded cannot be taken back: `ICPENDR` clears what software latched for level-triggered
-//!   interrupts only, and a new route holds for the next edge. `ISPENDR` reads as levels and latches.
+//! * An edge that was forwarded cannot be taken back: `ICPENDR` has no effect, and a new route holds for the next edge. What software
+//!   makes pending is an edge. `ISPENDR` reads as levels.
 //! * The active states are not seen here: `ISACTIVER` and `ICACTIVER` read as zero and ignore writes.
 //! * Affinity routing is always on, for a single security state; there are no LPIs. An interrupt for any CPU goes to
 //!   the first one. Interrupts of both groups are presented alike.
@@ -26,7 +26,7 @@ use axvcpu_arm::gic::PRIVATE;
 
 use distributor::Distributor;
 use redistributor::Redistributors;
-use state::{EDGE, LATCH, LEVEL};
+use state::{EDGE, LEVEL};
 
 use crate::devices::IrqLine;
 use crate::{Cpus, MmioDevice, PowerState};
@@ -137,24 +137,8 @@ impl Gic {
         }
     }
 
-    /// Software made a shared interrupt pending.
-    fn set_pending(&self, index: usize) {
-        let Some(spi) = self.state.spis.get(index) else { return };
-        let latch = |bits| (bits & EDGE == 0).then_some(bits | LATCH);
-        match spi.bits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, latch) {
-            Ok(_) => self.update(index),
-            Err(_) => self.raise_edge(index),
-        }
-    }
-
-    /// Software took that back.
-    fn clear_pending(&self, index: usize) {
-        let Some(spi) = self.state.spis.get(index) else { return };
-        if spi.bits.fetch_and(!LATCH, Ordering::SeqCst) & LATCH != 0 {
-            self.update(index);
-        }
-    }
-
+    /// Forwards an edge: of a device, or of software that makes an interrupt pending, which is over once it is taken, whatever
+    /// the interrupt's kind (IHI 0069, 4.1.2).
     fn raise_edge(&self, index: usize) {
         let (Some(spi), Some(cpu)) = (self.state.spis.get(index), self.state.target(index)) else {
             return;
@@ -169,7 +153,7 @@ impl Gic {
         let intid = PRIVATE + index as u32;
         spi.updates.run(|| {
             let bits = spi.bits.load(Ordering::SeqCst);
-            let asserted = bits & EDGE == 0 && bits & (LEVEL | LATCH) != 0;
+            let asserted = bits & (EDGE | LEVEL) == LEVEL;
             let now = if asserted { self.state.target(index) } else { None };
             let before = state::decode(spi.told.swap(state::encode(now), Ordering::Relaxed));
             if before == now {

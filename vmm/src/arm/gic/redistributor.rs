@@ -24,9 +24,6 @@ const PROCESSOR_SLEEP: u32 = 1 << 1;
 /// `GICR_WAKER`: it is left alone.
 const CHILDREN_ASLEEP: u32 = 1 << 2;
 
-const SGI_BITS: u32 = (1 << SGIS) - 1;
-/// What software can latch: not the timers, whose levels the backend makes.
-const LATCHABLE: u32 = !SGI_BITS & !(1 << VIRTUAL_TIMER | 1 << PHYSICAL_TIMER);
 /// `GICR_ICFGR0`: SGIs are edges. Private peripherals have levels, always.
 const EDGES: u32 = 0xaaaa_aaaa;
 
@@ -56,16 +53,12 @@ impl Redistributors {
     ) {
         match register {
             Register::SetPending => {
-                for sgi in bits(data & SGI_BITS) {
-                    self.0.cpus.raise_edge(cpu, sgi as u32);
+                for intid in bits(data) {
+                    self.0.cpus.raise_edge(cpu, intid as u32);
                 }
-                private.latched.fetch_or(data & LATCHABLE, Ordering::SeqCst);
-                self.update(cpu, private);
             }
-            Register::ClearPending => {
-                private.latched.fetch_and(!data, Ordering::SeqCst);
-                self.update(cpu, private);
-            }
+            // Forwarded, and not to be taken back.
+            Register::ClearPending => {}
             Register::Config(_) => {}
             _ => {
                 if private.bank.write(register, width, data).is_some_and(|changed| changed != 0) {
@@ -73,17 +66,6 @@ impl Redistributors {
                 }
             }
         }
-    }
-
-    /// Tells a CPU which private interrupts software has made pending.
-    fn update(&self, cpu: usize, private: &Private) {
-        private.updates.run(|| {
-            let now = private.latched.load(Ordering::SeqCst);
-            let changed = private.told.swap(now, Ordering::Relaxed) ^ now;
-            for intid in bits(changed) {
-                self.0.cpus.set_level(cpu, intid as u32, now >> intid & 1 != 0);
-            }
-        });
     }
 }
 
@@ -115,9 +97,8 @@ impl MmioDevice for Redistributors {
         let value = match Register::at(offset, 0) {
             None | Some(Register::Config(1..)) => 0,
             Some(Register::Config(0)) => EDGES,
-            Some(Register::SetPending | Register::ClearPending) => {
-                private.latched.load(Ordering::SeqCst)
-            }
+            // What is pending has been forwarded; levels are the CPU's own.
+            Some(Register::SetPending | Register::ClearPending) => 0,
             Some(register) => private.bank.read(register, width).unwrap_or(0),
         };
         Ok(value.into())

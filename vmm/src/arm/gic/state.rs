@@ -24,10 +24,8 @@ const AFFINITY: u32 = 0x00ff_ffff;
 
 /// A device asserts its line.
 pub(super) const LEVEL: u8 = 1 << 0;
-/// Software made it pending, as if the line were asserted. Not with `EDGE`.
-pub(super) const LATCH: u8 = 1 << 1;
 /// A rising edge makes it pending, not a level.
-pub(super) const EDGE: u8 = 1 << 2;
+pub(super) const EDGE: u8 = 1 << 1;
 
 /// 32 interrupts: a bit of each word, and a byte.
 #[derive(Default)]
@@ -55,11 +53,6 @@ pub(super) struct Spi {
 #[derive(Default)]
 pub(super) struct Private {
     pub(super) bank: Bank,
-    /// Private peripheral interrupts that software made pending.
-    pub(super) latched: AtomicU32,
-    /// Those the CPU was told of. Belongs to the thread that computes the output.
-    pub(super) told: AtomicU32,
-    pub(super) updates: Updates,
     /// Software has cleared `GICR_WAKER`'s ProcessorSleep.
     pub(super) awake: AtomicBool,
     generation: AtomicU32,
