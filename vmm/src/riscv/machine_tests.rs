@@ -216,8 +216,9 @@ fn console_input_interrupts_the_hart() {
         let timeout = Duration::from_secs(20);
         assert_eq!(seen.recv_timeout(timeout).unwrap(), (0, 0));
         assert_eq!(vm.push_console_input(b"k"), 1);
-        assert_eq!(seen.recv_timeout(timeout).unwrap(), (0, 10)); // claimed: the line is low again
-        assert_eq!(seen.recv_timeout(timeout).unwrap(), (0, b'k'.into()));
+        // Claimed: the line is low again, or the thread that raised it is about to lower it.
+        assert_eq!(seen.recv_timeout(timeout).unwrap().1, 10);
+        assert_eq!(seen.recv_timeout(timeout).unwrap().1, b'k'.into());
         assert_eq!(thread.join().unwrap(), Outcome::PowerOff);
     });
 }

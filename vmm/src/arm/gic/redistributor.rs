@@ -6,7 +6,6 @@ use core::sync::atomic::Ordering;
 
 use axvcpu::AccessWidth;
 use axvcpu_arm::affinity;
-use axvcpu_arm::gic::{PHYSICAL_TIMER, SGIS, VIRTUAL_TIMER};
 
 use super::state::Private;
 use super::{
