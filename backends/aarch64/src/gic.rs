@@ -117,6 +117,24 @@ impl Interrupts {
         self.lines != 0 || self.timers != 0 || self.edge_words != 0
     }
 
+    /// The list register of the only interrupt that is pending, a timer's not among them; `None` if there are more, or it is
+    /// disabled.
+    fn take_only(&mut self) -> Option<u64> {
+        let (intid, kind) = if self.edge_words.is_power_of_two() && self.lines == 0 {
+            let index = self.edge_words.trailing_zeros();
+            let word = self.edges[index as usize % 16];
+            (word.is_power_of_two().then(|| 64 * index + word.trailing_zeros())?, 0)
+        } else if self.edge_words == 0 && self.lines.is_power_of_two() {
+            (self.lines.trailing_zeros(), lr::EOI)
+        } else {
+            return None;
+        };
+        self.generation = self.forwarding.generation();
+        let priority = self.forwarding.priority(intid)?;
+        self.take_edge(intid);
+        Some(pending_register(priority.into(), intid) | kind)
+    }
+
     /// Calls `f` with everything that is pending. One that is for two reasons is one interrupt, the edge's as well.
     fn pending(&self, mut f: impl FnMut(u32, u32)) {
         let timers = fired_lines(self.timers);
@@ -211,8 +229,7 @@ impl Interrupts {
                 }
                 _ => 0,
             };
-            let priority = priority << lr::PRIORITY_SHIFT;
-            *register = lr::PENDING | lr::GROUP1 | priority | kind | u64::from(intid);
+            *register = pending_register(priority, intid) | kind;
         }
         let any_pending = lrs.iter().any(|value| value & lr::PENDING != 0);
         match (left_over, any_pending) {
@@ -262,8 +279,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             self.update_interrupts(0);
         } else {
             let used = self.on_cpu().image().interface.used;
-            let empty = sys::read::<ICH_ELRSR_EL2>() as u32 & used == used;
-            if !empty || self.interrupts.waits() {
+            if !is_empty(used) || self.interrupts.waits() {
                 self.shared().ask(todo::WATCH);
             }
         }
@@ -272,10 +288,16 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     /// Shows the guest the most important of its interrupts, `fired` timers' among them. The vCPU is resident.
     pub(crate) fn update_interrupts(&mut self, fired: u32) {
         let mut on_cpu = self.on_cpu();
-        let interface = &on_cpu.image().interface;
+        let interface = &mut on_cpu.image().interface;
+        if interface.used != 0 && is_empty(interface.used) {
+            interface.used = 0;
+        }
         let (used, timers) = (interface.used, interface.timers);
-        if used == 0 && timers | fired == 0 && !self.interrupts.waits() {
-            return; // nothing to show, nothing shown
+        if used == 0 && timers == 0 {
+            // Most of the time there is nothing to show, or one interrupt and nothing else.
+            if fired == 0 && !self.interrupts.waits() || self.show_only(fired) {
+                return;
+            }
         }
         let features = self.slot().features();
         let count = (features.list_registers as usize).min(MAX_LIST_REGISTERS);
@@ -312,6 +334,33 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         if now_used != 0 || self.interrupts.waits() {
             self.shared().ask(todo::WATCH);
         }
+    }
+
+    /// If a single interrupt is pending that is enabled: shows it, in the first list register. All are empty.
+    fn show_only(&mut self, fired: u32) -> bool {
+        let register = match fired {
+            0 => self.interrupts.take_only(),
+            _ if self.interrupts.waits() => None,
+            _ => self.only_timer(fired),
+        };
+        let Some(register) = register else { return false };
+        write_lr(0, register);
+        self.on_cpu().image().interface.used = 1;
+        // SAFETY: the guest's CPU interface.
+        unsafe { sys::write::<ICH_HCR_EL2>(ich_hcr::EN) };
+        self.shared().ask(todo::WATCH);
+        true
+    }
+
+    /// The list register of a timer that has fired, and the other has not; `None` if that is over or disabled.
+    fn only_timer(&mut self, fired: u32) -> Option<u64> {
+        let (_, intid) = *TIMERS.iter().find(|timer| timer.0 == fired)?;
+        if !is_due(intid, self.slot().features().vhe) {
+            return None;
+        }
+        self.interrupts.generation = self.interrupts.forwarding.generation();
+        let priority = self.interrupts.forwarding.priority(intid)?;
+        Some(pending_register(priority.into(), intid) | lr::HW | physical(intid))
     }
 
     /// Whether a timer's interrupt waits to be taken whose reason is over. Only an exit gives the opportunity to see that: until
@@ -371,6 +420,16 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
 pub(crate) fn is_due(intid: u32, vhe: bool) -> bool {
     let control = if intid == VIRTUAL_TIMER { el1::cntv_ctl(vhe) } else { el1::cntp_ctl(vhe) };
     control & (timer::ENABLE | timer::IMASK | timer::ISTATUS) == timer::ENABLE | timer::ISTATUS
+}
+
+/// A list register that shows an interrupt.
+fn pending_register(priority: u64, intid: u32) -> u64 {
+    lr::PENDING | lr::GROUP1 | priority << lr::PRIORITY_SHIFT | u64::from(intid)
+}
+
+/// Whether nothing is left in these list registers.
+fn is_empty(used: u32) -> bool {
+    sys::read::<ICH_ELRSR_EL2>() as u32 & used == used
 }
 
 /// Ends the physical interrupts of these timers ([`todo::TIMERS`]).

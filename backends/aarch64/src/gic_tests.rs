@@ -121,6 +121,36 @@ fn a_line_is_shown_as_long_as_it_is_asserted() {
 }
 
 #[test]
+fn the_only_one_is_shown_as_if_there_were_more() {
+    for (edge, line) in [(Some(40), None), (None, Some(33)), (Some(15), None), (Some(1019), None)] {
+        let (mut one, mut other) = (Bench::new(), Bench::new());
+        for bench in [&mut one, &mut other] {
+            edge.iter().for_each(|&edge| bench.interrupts.inject(edge));
+            line.iter().for_each(|&line| bench.interrupts.set_line(line, true));
+        }
+        other.fill();
+        assert_eq!(one.interrupts.take_only(), Some(other.lrs[0]));
+        assert_eq!(one.interrupts.waits(), line.is_some());
+    }
+    let mut bench = Bench::new();
+    assert_eq!(bench.interrupts.take_only(), None);
+    for intid in [40, 41] {
+        bench.interrupts.inject(intid);
+    }
+    assert_eq!(bench.interrupts.take_only(), None);
+    assert_eq!(bench.fill(), [40, 41]);
+    bench.interrupts.inject(900);
+    bench.interrupts.set_line(33, true);
+    assert_eq!(bench.interrupts.take_only(), None);
+    let table = Arc::new(Table::default());
+    table.0.lock().unwrap().push((40, None));
+    let mut bench = Bench::with(table);
+    bench.interrupts.inject(40);
+    assert_eq!(bench.interrupts.take_only(), None);
+    assert!(bench.interrupts.waits());
+}
+
+#[test]
 fn a_line_and_an_edge_are_one_interrupt() {
     let mut bench = Bench::new();
     bench.interrupts.inject(33);
