@@ -12,7 +12,7 @@ use axvcpu_arm::sysreg::*;
 
 use crate::control::{cptr, timer};
 use crate::el1::{self, El1, Keys};
-use crate::gic::Interface;
+use crate::interface::Interface;
 use crate::slot::Slot;
 use crate::vmid::{Space, VMIDS};
 use crate::{asm, sys};

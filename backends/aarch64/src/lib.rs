@@ -21,6 +21,7 @@ mod gic;
 
 mod idregs;
 mod image;
+mod interface;
 mod open;
 mod percpu;
 mod prepare;

@@ -11,7 +11,7 @@ use axvcpu_arm::sysreg::*;
 use crate::control::{cnthctl, cptr, hcr, mdcr};
 use crate::slot::Slot;
 use crate::switch::HOST_VBAR;
-use crate::{asm, el1, gic, sys};
+use crate::{asm, el1, interface, sys};
 
 /// What a physical CPU can do for guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for ArmPerCpu<H> {
         }
         self.take_optional(&features);
         silence(&features);
-        gic::enable();
+        interface::enable();
         sys::synchronize();
         asm::forget_all();
         features.sve_bytes = sve_bytes(&features);
@@ -201,7 +201,7 @@ impl<H: AxVCpuHal> AxArchPerCpu for ArmPerCpu<H> {
         if slot.is_used() {
             return Err(AxError::ResourceBusy);
         }
-        gic::disable();
+        interface::disable();
         // SAFETY: no guest is on this CPU; the values are those from before.
         unsafe { restore(self.before.always) };
         self.give_optional(&slot.features());
@@ -342,7 +342,7 @@ fn detect() -> Option<Features> {
     let (isar1, isar2) = (sys::read::<ID_AA64ISAR1_EL1>(), sys::read::<ID_AA64ISAR2_EL1>());
     let pauth = [4, 8, 24, 28].into_iter().any(|at| field(isar1, at) != 0)
         || [8, 12].into_iter().any(|at| field(isar2, at) != 0);
-    let (list_registers, priority_registers) = gic::shape()?;
+    let (list_registers, priority_registers) = interface::shape()?;
     Some(Features {
         vhe: config & hcr::E2H != 0,
         pauth,
