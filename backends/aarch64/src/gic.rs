@@ -101,6 +101,17 @@ impl Interrupts {
         self.generation != self.forwarding.generation()
     }
 
+    /// Takes note of what the distributor has changed until now. Answers which interrupts were deactivated there; where none are
+    /// active that is nobody's concern.
+    fn renew(&mut self) -> u64 {
+        let generation = self.forwarding.generation();
+        if generation == self.generation {
+            return 0;
+        }
+        self.generation = generation;
+        self.forwarding.take_ended()
+    }
+
     fn waits(&self) -> bool {
         self.lines != 0 || self.timers != 0 || self.edge_words != 0
     }
@@ -117,7 +128,7 @@ impl Interrupts {
         } else {
             return None;
         };
-        self.generation = self.forwarding.generation();
+        self.renew();
         let priority = self.forwarding.priority(intid)?;
         self.take_edge(intid);
         Some(pending_register(priority.into(), intid) | kind)
@@ -144,7 +155,6 @@ impl Interrupts {
     ///
     /// Active interrupts keep their registers. Pending ones give theirs up to the most important of all.
     fn fill(&mut self, lrs: &mut [u64; MAX_LIST_REGISTERS], count: usize) -> u64 {
-        self.generation = self.forwarding.generation();
         let count = count.clamp(1, MAX_LIST_REGISTERS);
         let lrs = &mut lrs[..count];
         let mut fired = core::mem::take(&mut self.timers);
@@ -303,6 +313,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             }
         }
         self.retire_timers(&mut lrs[..count], features.vhe);
+        end_active(self.interrupts.renew(), &mut lrs[..count]);
         let hcr = self.interrupts.fill(&mut lrs, count);
         let mut now_used = 0;
         for (index, &register) in lrs[..count].iter().enumerate() {
@@ -346,7 +357,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         if !is_due(intid, self.slot().features().vhe) {
             return None;
         }
-        self.interrupts.generation = self.interrupts.forwarding.generation();
+        self.interrupts.renew();
         let priority = self.interrupts.forwarding.priority(intid)?;
         Some(pending_register(priority.into(), intid) | lr::HW | physical(intid))
     }
@@ -401,6 +412,20 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         };
         interface & vmcr::VENG1 != 0
             && (0..MAX_LIST_REGISTERS).any(|index| used & 1 << index != 0 && presented(index))
+    }
+}
+
+/// Ends these interrupts below 64 where they are active, on behalf of the distributor.
+fn end_active(ended: u64, lrs: &mut [u64]) {
+    for register in lrs.iter_mut().filter(|value| **value & lr::ACTIVE != 0) {
+        let intid = lr::intid(*register);
+        if intid >= 64 || ended & 1 << intid == 0 {
+            continue;
+        }
+        if *register & lr::HW != 0 {
+            deactivate(intid);
+        }
+        *register = if *register & lr::PENDING != 0 { *register & !lr::ACTIVE } else { 0 };
     }
 }
 

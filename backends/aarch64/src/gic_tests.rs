@@ -7,13 +7,20 @@ use axvcpu_arm::gic::ForwardAll;
 
 use super::*;
 
-/// A distributor with a priority for each interrupt, or none.
+/// A distributor with a priority for each interrupt, or none; [`ENDED`] marks one that is deactivated.
 #[derive(Default)]
 struct Table(Mutex<Vec<(u32, Option<u8>)>>);
+
+const ENDED: Option<u8> = Some(0xff);
 
 impl Forwarding for Table {
     fn generation(&self) -> u32 {
         self.0.lock().unwrap().len() as u32
+    }
+
+    fn take_ended(&self) -> u64 {
+        let table = self.0.lock().unwrap();
+        table.iter().filter(|entry| entry.1 == ENDED).fold(0, |all, entry| all | 1 << entry.0)
     }
 
     fn priority(&self, intid: u32) -> Option<u8> {
@@ -40,6 +47,7 @@ impl Bench {
     }
 
     fn fill(&mut self) -> Vec<u32> {
+        end_active(self.interrupts.renew(), &mut self.lrs);
         self.hcr = self.interrupts.fill(&mut self.lrs, COUNT);
         self.pending()
     }
@@ -225,6 +233,26 @@ fn disabled_ones_wait() {
     assert!(bench.interrupts.waits() && !bench.interrupts.is_outdated());
     table.0.lock().unwrap().push((40, Some(0)));
     assert_eq!(bench.fill(), [40]);
+}
+
+#[test]
+fn the_distributor_can_end_what_is_active() {
+    let table = Arc::new(Table::default());
+    let mut bench = Bench::with(table.clone());
+    table.0.lock().unwrap().push((40, ENDED));
+    bench.interrupts.inject(40);
+    bench.interrupts.inject(41);
+    bench.fill(); // nothing was active
+    bench.acknowledge(40);
+    bench.acknowledge(41);
+    bench.interrupts.inject(41);
+    assert_eq!(bench.fill(), [41]);
+    assert_eq!(bench.lrs.iter().filter(|&&value| value & lr::ACTIVE != 0).count(), 2);
+    table.0.lock().unwrap().push((41, ENDED));
+    assert_eq!(bench.fill(), [41]);
+    assert_eq!(bench.lrs.iter().filter(|&&value| value & lr::ACTIVE != 0).count(), 0);
+    bench.interrupts.inject(40);
+    assert_eq!(bench.fill(), [40, 41]);
 }
 
 #[test]

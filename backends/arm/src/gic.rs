@@ -34,6 +34,12 @@ pub trait Forwarding: Send + Sync {
     /// makes the vCPU leave the guest if it runs.
     fn generation(&self) -> u32;
 
+    /// Which of the interrupts below 64 somebody has deactivated by the controller's registers since the last call, a bit each: for
+    /// the vCPU they are not active any more. The [generation](Self::generation) tells when to ask.
+    fn take_ended(&self) -> u64 {
+        0
+    }
+
     /// The interrupt's priority, 0 the highest; `None` while it is disabled or its group is. It stays pending then.
     fn priority(&self, intid: u32) -> Option<u8>;
 }

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use axvcpu::AccessWidth;
+use axvcpu_arm::gic::PRIVATE;
 
 use super::state::{EDGE, LEVEL};
 use super::{ARCHITECTURE, Gic, PIDR2, Register, SPIS, bits, is_word_or_priority, part};
@@ -49,6 +50,12 @@ impl Distributor {
             Register::SetPending => bits(data).for_each(|index| gic.raise_edge(index)),
             // Forwarded, and not to be taken back.
             Register::ClearPending => {}
+            // Wherever it is active.
+            Register::ClearActive if data == 0 => {}
+            Register::ClearActive => (0..gic.state.cpus.len()).for_each(|cpu| {
+                gic.state.end(cpu, u64::from(data) << PRIVATE);
+                gic.changed_for(cpu);
+            }),
             Register::Config(half) => (0..16).for_each(|i| {
                 self.set_trigger(16 * half as usize + i, data >> (2 * i) & 0b10 != 0);
             }),

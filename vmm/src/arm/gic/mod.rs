@@ -8,7 +8,8 @@
 //!
 //! * An edge that was forwarded cannot be taken back: `ICPENDR` has no effect, and a new route holds for the next edge. What software
 //!   makes pending is an edge. `ISPENDR` reads as levels.
-//! * The active states are not seen here: `ISACTIVER` and `ICACTIVER` read as zero and ignore writes.
+//! * The active states are not seen here: `ISACTIVER` and `ICACTIVER` read as zero. A write of `ICACTIVER` is passed on to the CPU
+//!   interfaces, as a kernel does it that takes over from one in the midst of an interrupt; `ISACTIVER` ignores them.
 //! * Affinity routing is always on, for a single security state; there are no LPIs. An interrupt for any CPU goes to
 //!   the first one. Interrupts of both groups are presented alike.
 //! * Registers take effect at once, so that nobody has to wait for them. That a CPU which is in the guest sees them
@@ -197,6 +198,7 @@ enum Register {
     ClearEnable,
     SetPending,
     ClearPending,
+    ClearActive,
     /// The priority of this interrupt, and, a word at a time, of the next three.
     Priority(usize),
     /// The triggers of the first or the second 16.
@@ -213,6 +215,7 @@ impl Register {
             0x180..0x200 => word(Self::ClearEnable, 0x180),
             0x200..0x280 => word(Self::SetPending, 0x200),
             0x280..0x300 => word(Self::ClearPending, 0x280),
+            0x380..0x400 => word(Self::ClearActive, 0x380),
             0x400..0x800 => {
                 let index = offset - 0x400;
                 (index / 32 == bank).then_some(Self::Priority((index % 32) as usize))

@@ -58,6 +58,10 @@ impl Redistributors {
             }
             // Forwarded, and not to be taken back.
             Register::ClearPending => {}
+            Register::ClearActive => {
+                self.0.state.end(cpu, data.into());
+                self.0.changed_for(cpu);
+            }
             Register::Config(_) => {}
             _ => {
                 if private.bank.write(register, width, data).is_some_and(|changed| changed != 0) {
@@ -97,7 +101,7 @@ impl MmioDevice for Redistributors {
             None | Some(Register::Config(1..)) => 0,
             Some(Register::Config(0)) => EDGES,
             // What is pending has been forwarded; levels are the CPU's own.
-            Some(Register::SetPending | Register::ClearPending) => 0,
+            Some(Register::SetPending | Register::ClearPending | Register::ClearActive) => 0,
             Some(register) => private.bank.read(register, width).unwrap_or(0),
         };
         Ok(value.into())

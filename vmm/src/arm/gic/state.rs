@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use axvcpu::AccessWidth;
 use axvcpu_arm::affinity;
@@ -55,6 +55,8 @@ pub(super) struct Private {
     pub(super) bank: Bank,
     /// Software has cleared `GICR_WAKER`'s ProcessorSleep.
     pub(super) awake: AtomicBool,
+    /// What was deactivated by registers and the CPU has not been told of.
+    ended: AtomicU64,
     generation: AtomicU32,
 }
 
@@ -89,6 +91,13 @@ impl State {
     pub(super) fn set_control(&self, control: u32) -> bool {
         let control = control & (GROUP0 | GROUP1);
         self.control.swap(control, Ordering::SeqCst) != control
+    }
+
+    /// Deactivates interrupts below 64 at a CPU. The next generation tells it.
+    pub(super) fn end(&self, cpu: usize, intids: u64) {
+        if let Some(private) = self.cpus.get(cpu) {
+            private.ended.fetch_or(intids, Ordering::SeqCst);
+        }
     }
 
     pub(super) fn next_generation(&self, cpu: usize) {
@@ -141,7 +150,10 @@ impl Bank {
                     word | u32::from(byte.load(Ordering::SeqCst)) << (8 * i)
                 }))
             }
-            Register::SetPending | Register::ClearPending | Register::Config(_) => None,
+            Register::SetPending
+            | Register::ClearPending
+            | Register::ClearActive
+            | Register::Config(_) => None,
         }
     }
 
@@ -158,7 +170,10 @@ impl Bank {
                     changed | u32::from(byte.swap(new, Ordering::SeqCst) != new) << i
                 }))
             }
-            Register::SetPending | Register::ClearPending | Register::Config(_) => None,
+            Register::SetPending
+            | Register::ClearPending
+            | Register::ClearActive
+            | Register::Config(_) => None,
         }
     }
 }
@@ -180,6 +195,10 @@ struct CpuForwarding {
 impl Forwarding for CpuForwarding {
     fn generation(&self) -> u32 {
         self.state.cpus.get(self.cpu).map_or(0, |cpu| cpu.generation.load(Ordering::SeqCst))
+    }
+
+    fn take_ended(&self) -> u64 {
+        self.state.cpus.get(self.cpu).map_or(0, |cpu| cpu.ended.swap(0, Ordering::SeqCst))
     }
 
     fn priority(&self, intid: u32) -> Option<u8> {

@@ -199,6 +199,23 @@ fn levels_are_forwarded_enabled_or_not() {
 }
 
 #[test]
+fn deactivation_by_registers_is_told_to_the_cpus() {
+    let b = Bench::new(2);
+    let first = b.state.forwarding(0);
+    let second = b.state.forwarding(1);
+    let before = first.generation();
+    b.set(0x384, bit(UART));
+    assert_eq!(b.told(), [Refresh(0), Refresh(1)]);
+    assert_ne!(first.generation(), before);
+    assert_eq!((first.take_ended(), second.take_ended()), (1 << UART, 1 << UART));
+    b.set_cpu(1, SGI_BASE + 0x380, 1 << 27);
+    assert_eq!(b.told(), [Refresh(1)]);
+    assert_eq!((first.take_ended(), second.take_ended(), second.take_ended()), (0, 1 << 27, 0));
+    b.set(0x384, 0);
+    assert_eq!((b.told(), b.get(0x384)), (vec![], 0));
+}
+
+#[test]
 fn what_software_makes_pending_is_an_edge() {
     let b = Bench::new(1);
     b.set(0x204, bit(UART));
