@@ -34,5 +34,6 @@ pub mod sysreg;
 #[cfg(test)]
 mod tests;
 
-pub use program::{Asm, AsmError, Label};
+pub use axvcpu_asm::{AsmError, Label};
+pub use program::Asm;
 pub use reg::*;
