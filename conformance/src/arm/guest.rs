@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
-pub(super) use axvcpu_arm::asm::sysreg as sys;
 use axvcpu_arm::asm::*;
+pub(super) use axvcpu_arm::sysreg as sys;
 
 use crate::report::{Failure, Verdict};
 

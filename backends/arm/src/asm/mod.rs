@@ -29,7 +29,6 @@ mod insn;
 mod operand;
 mod program;
 mod reg;
-pub mod sysreg;
 
 #[cfg(test)]
 mod tests;
