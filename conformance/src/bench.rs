@@ -35,6 +35,14 @@ pub(crate) trait Isa {
     const DATA: u64;
     /// How much there is of data.
     const DATA_PAGES: u64;
+    /// Addresses at which there is nothing.
+    const DEVICE: u64;
+    /// A page whose mapping changes.
+    const WINDOW: u64 = Self::DATA + 0x10_0000;
+    /// Memory that it leads to.
+    const FIRST: u64 = Self::DATA + 0x20_0000;
+    /// Other memory that it leads to.
+    const SECOND: u64 = Self::DATA + 0x20_1000;
 
     /// The register in which a guest finds the number of its vCPU.
     const NUMBER: usize;
@@ -254,6 +262,11 @@ fn trap_of<I: Isa>(exit: Exit) -> Option<I::Trap> {
         Exit::Hypercall { nr, args, .. } if nr == I::TRAP => Some(I::trap(args)),
         _ => None,
     }
+}
+
+/// A pattern that differs in every byte from that of any other number.
+pub(crate) fn pattern(number: u64) -> u64 {
+    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Lets the host handle the interrupt that ended a run.

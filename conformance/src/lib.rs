@@ -29,6 +29,8 @@ extern crate alloc;
 
 pub mod arm;
 mod bench;
+mod exits;
+mod fences;
 mod life;
 mod memory;
 mod percpu;

@@ -1,13 +1,17 @@
 //! The life cycle: what is the same on every architecture once the guest is there.
 
-use axvcpu::{AxArchVCpu, AxError, VCpuState, current_ids};
+use axvcpu::AccessWidth::Dword;
+use axvcpu::{AxArchVCpu, AxError, AxVCpu, GuestPhysAddr, VCpuState, current_ids};
 
-use crate::bench::{Bench, Exit, Isa};
+use crate::bench::{Bench, Exit, Hart, Isa, pattern};
 use crate::report::{Verdict, ensure, ensure_eq};
 use crate::subject::Subject;
 
-/// Takes a vCPU that was made and not set up through every state. Its guest marks 1, waits, marks 2 and ends.
-pub(crate) fn states<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>) -> Verdict {
+/// Takes a vCPU through every state, in a machine that has none. Its guest marks 1, waits, marks 2 and ends.
+pub(crate) fn states<S: Subject, I: Isa>(subject: &S, mut bench: Bench<S, I>) -> Verdict {
+    let vcpu = AxVCpu::new(5, 6, 0, None, subject.create_config()?)?;
+    ensure_eq!((vcpu.vm_id(), vcpu.vcpu_id()), (5, 6), "ids");
+    bench.harts.push(Hart::new(vcpu));
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
 
     let bad = |found| AxError::BadState { found };
@@ -68,5 +72,116 @@ pub(crate) fn current<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
     let inside = bench.vcpu().with_arch(|_| current_ids::<Hal<S>>())?;
     let inside = inside.map(|ids| (ids.vm_id, ids.vcpu_id));
     ensure_eq!(inside, Some((1, 0)), "inside of the backend");
+    Ok(())
+}
+
+/// The guest stores all registers but `base` and `zero` one after the other at the address in `base`, and ends. Nothing
+/// comes before that; its vCPU was set up and not bound.
+pub(crate) fn registers<S: Subject, I: Isa>(
+    bench: &Bench<S, I>,
+    base: usize,
+    zero: usize,
+) -> Verdict {
+    let vcpu = bench.vcpu();
+    for round in 0..2 {
+        // Once before the first binding, once while bound.
+        let value = |number: usize| match number {
+            _ if number == base => I::DATA,
+            _ if number == zero => 0,
+            _ => pattern(number as u64 + round),
+        };
+        for number in 0..32 {
+            vcpu.set_gpr(number, if number == zero { 77 } else { value(number) })?;
+        }
+        for number in [32, 33, 63, 64, usize::MAX] {
+            ensure_eq!(vcpu.set_gpr(number, 0), Err(AxError::InvalidInput), "set_gpr({number})");
+        }
+        for number in 0..32 {
+            match vcpu.get_gpr(number) {
+                Err(AxError::Unsupported) => {}
+                found => ensure_eq!(found, Ok(value(number)), "get_gpr({number})"),
+            }
+        }
+        if round == 0 {
+            vcpu.bind()?;
+        } else {
+            vcpu.set_entry(GuestPhysAddr::new(I::CODE))?;
+        }
+        bench.hart().end()?;
+        for number in (0..32).filter(|&number| number != base && number != zero) {
+            let found = bench.space.read(I::DATA + 8 * number as u64)?;
+            ensure_eq!(found, value(number), "what the guest found in register {number}");
+        }
+    }
+    Ok(())
+}
+
+/// The guest marks 1 and ends; at `second` it marks 2.
+pub(crate) fn set_entry<S: Subject, I: Isa>(bench: &Bench<S, I>, second: u64) -> Verdict {
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    hart.mark(2)?;
+    vcpu.set_entry(GuestPhysAddr::new(I::CODE))?;
+    hart.mark(1)?;
+    vcpu.unbind()?;
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    vcpu.bind()?;
+    hart.mark(2)
+}
+
+/// The guest adds up the numbers from 1 to 5, and reports each sum twice: from a general-purpose register and from a
+/// system register.
+pub(crate) fn rebinding<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let mut sum = 0;
+    for step in 1..=5 {
+        sum += step;
+        ensure_eq!(hart.report()?, sum, "a general-purpose register");
+        vcpu.unbind()?;
+        vcpu.bind()?;
+        ensure_eq!(hart.report()?, sum, "a system register");
+        vcpu.unbind()?;
+        vcpu.bind()?;
+    }
+    hart.end()
+}
+
+/// The guest loads 32 bits from the device and reports them; 0x8765_4321 it sees as `seen`.
+pub(crate) fn rebinding_unanswered<S: Subject, I: Isa>(bench: &Bench<S, I>, seen: u64) -> Verdict {
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for when in ["while unbound", "after binding"] {
+        hart.mmio_read(I::DEVICE, Dword)?;
+        vcpu.unbind()?;
+        if when == "while unbound" {
+            vcpu.set_return_value(0x8765_4321)?;
+            vcpu.bind()?;
+        } else {
+            vcpu.bind()?;
+            ensure_eq!(vcpu.run(), Err(AxError::Unanswered), "running without the answer");
+            vcpu.set_return_value(0x8765_4321)?;
+        }
+        ensure_eq!(hart.report()?, seen, "answered {when}");
+        vcpu.set_entry(GuestPhysAddr::new(I::CODE))?;
+    }
+    Ok(())
+}
+
+/// The guest that `boot` starts marks 1, loads 32 bits from the device and waits.
+pub(crate) fn dropped<S: Subject, I: Isa>(boot: impl Fn() -> Verdict<Bench<S, I>>) -> Verdict {
+    // However far the one before got, the next starts as if there had been none.
+    for steps in 0..4 {
+        let bench = boot()?;
+        let (hart, vcpu) = (bench.hart(), bench.vcpu());
+        if steps > 0 {
+            hart.mark(1)?;
+        }
+        if steps > 1 {
+            hart.mmio_read(I::DEVICE, Dword)?;
+        }
+        if steps > 2 {
+            vcpu.set_return_value(0)?;
+            hart.halt()?;
+        }
+    }
     Ok(())
 }

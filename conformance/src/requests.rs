@@ -148,14 +148,10 @@ pub(crate) fn kick_trapping<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>
     )
 }
 
-/// The guest reads a byte from `device` and reports it. `vector` is an interrupt that comes to it.
-pub(crate) fn block<S: Subject, I: Isa>(
-    bench: &Bench<S, I>,
-    device: u64,
-    vector: usize,
-) -> Verdict {
+/// The guest reads a byte from the device and reports it. `vector` is an interrupt that comes to it.
+pub(crate) fn block<S: Subject, I: Isa>(bench: &Bench<S, I>, vector: usize) -> Verdict {
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    hart.mmio_read(device, AccessWidth::Byte)?;
+    hart.mmio_read(I::DEVICE, AccessWidth::Byte)?;
     vcpu.block()?;
     ensure_eq!(vcpu.state(), VCpuState::Blocked, "while the device thinks");
     let refused = Err(AxError::BadState { found: VCpuState::Blocked });

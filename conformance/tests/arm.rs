@@ -1,76 +1,23 @@
 //! The suite for AArch64, as far as a machine without such CPUs can try it: its guests assemble, and a backend that does
 //! nothing right passes no case.
-#![allow(unsafe_code)] // implements the platform
+#![allow(unsafe_code)] // implements a backend
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::cell::Cell;
+mod platform;
+
 use std::sync::Arc;
 
 use axvcpu::{
-    AxArchVCpu, AxMmHal, AxResult, AxVCpuExitReason, AxVCpuHal, Fence, GuestPhysAddr, HostPhysAddr,
-    HostVirtAddr, VCpuId, VmId,
+    AxArchVCpu, AxResult, AxVCpuExitReason, Fence, GuestPhysAddr, HostPhysAddr, VCpuId, VmId,
 };
 use axvcpu_arm::gic::Forwarding;
 use axvcpu_conformance::{Outcome, Subject, arm};
-
-struct Heap;
-
-fn frames(count: usize) -> Layout {
-    Layout::from_size_align(4096 * count, 4096 * count).expect("a size and alignment")
-}
-
-// SAFETY: frames are blocks of the program's heap, zeroed and aligned; addresses are their own.
-unsafe impl AxMmHal for Heap {
-    fn alloc_frame() -> Option<HostPhysAddr> {
-        Self::alloc_contiguous(1)
-    }
-    unsafe fn dealloc_frame(frame: HostPhysAddr) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::dealloc_contiguous(frame, 1) };
-    }
-    fn alloc_contiguous(count: usize) -> Option<HostPhysAddr> {
-        // SAFETY: the size is not zero.
-        let block = unsafe { alloc_zeroed(frames(count)) };
-        (!block.is_null()).then(|| HostPhysAddr::new(block as u64))
-    }
-    unsafe fn dealloc_contiguous(frame: HostPhysAddr, count: usize) {
-        // SAFETY: made by `alloc_contiguous` with the same count, and not used any more.
-        unsafe { dealloc(frame.as_usize() as *mut u8, frames(count)) };
-    }
-    fn phys_to_virt(addr: HostPhysAddr) -> HostVirtAddr {
-        HostVirtAddr::new(addr.as_usize())
-    }
-    fn virt_to_phys(addr: HostVirtAddr) -> HostPhysAddr {
-        HostPhysAddr::new(addr.as_u64())
-    }
-}
-
-thread_local! {
-    static WORD: Cell<*mut ()> = const { Cell::new(std::ptr::null_mut()) };
-}
-
-struct Hal;
-
-// SAFETY: the test's one thread is the one physical CPU.
-unsafe impl AxVCpuHal for Hal {
-    type MmHal = Heap;
-    fn irq_hanlder() {}
-    fn cpu_id() -> usize {
-        0
-    }
-    fn load_current() -> *mut () {
-        WORD.get()
-    }
-    unsafe fn store_current(word: *mut ()) {
-        WORD.set(word);
-    }
-}
+use platform::Threads;
 
 /// A backend whose guests never get anywhere.
 struct Idle;
 
 impl AxArchVCpu for Idle {
-    type Hal = Hal;
+    type Hal = Threads;
     type CreateConfig = ();
     type SetupConfig = ();
 

@@ -184,7 +184,8 @@ fn driver() -> Result<Vec<u8>, AsmError> {
     a.quad(0);
     a.quad(0); // the doomed SC's
 
-    a.zero((layout::CODE - a.here()) as usize);
+    let gap = layout::CODE - a.here();
+    a.zero(gap as usize);
     a.bind(program);
     core::mem::replace(a, Asm::new(0)).finish()
 }

@@ -53,6 +53,8 @@ registers! {
     OSLSR_EL1 = 2, 0, 1, 1, 4;
     /// OS double lock.
     OSDLR_EL1 = 2, 0, 1, 3, 4;
+    /// Breakpoint 0: value. 15 more follow in CRm.
+    DBGBVR0_EL1 = 2, 0, 0, 0, 4;
     /// Breakpoint 0: control. 15 more follow in CRm.
     DBGBCR0_EL1 = 2, 0, 0, 0, 5;
     /// Watchpoint 0: control. 15 more follow in CRm.
@@ -175,6 +177,22 @@ registers! {
     FPCR = 3, 3, 4, 4, 0;
     /// Floating-point status.
     FPSR = 3, 3, 4, 4, 1;
+    /// Flags.
+    NZCV = 3, 3, 4, 2, 0;
+    /// Interrupts that are pending.
+    ISR_EL1 = 3, 0, 12, 1, 0;
+
+    // Performance monitors.
+    /// Control.
+    PMCR_EL0 = 3, 3, 9, 12, 0;
+    /// Enables counters.
+    PMCNTENSET_EL0 = 3, 3, 9, 12, 1;
+    /// The cycle counter.
+    PMCCNTR_EL0 = 3, 3, 9, 13, 0;
+    /// EL0's access.
+    PMUSERENR_EL0 = 3, 3, 9, 14, 0;
+    /// Identification of statistical profiling.
+    PMSIDR_EL1 = 3, 0, 9, 9, 7;
 
     // The generic timer.
     /// EL0's access to the timer.

@@ -44,6 +44,7 @@ impl bench::Isa for Arm {
     const CODE_PAGES: u64 = CODE_PAGES;
     const DATA: u64 = DATA;
     const DATA_PAGES: u64 = DATA_PAGES;
+    const DEVICE: u64 = DEVICE;
     const NUMBER: usize = 0;
     const REPORT: u64 = REPORT;
     const TRAP: u64 = TRAP;

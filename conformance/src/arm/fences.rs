@@ -1,24 +1,21 @@
 //! Changes of page tables and instructions, and the fences that make them visible.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use axvcpu::AccessWidth::Qword;
-use axvcpu::{AccessKind, Fence};
+use axvcpu::Fence;
 use axvcpu_arm::asm::*;
 use axvcpu_stage2::Perms;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Exit, dispatch};
+use super::bench::{Arm, Bench, Exit};
 use super::guest::*;
 use super::paging::{LAST, VIRTUAL, bits, entry, write_tables};
-use crate::report::{Verdict, ensure_eq, fail};
-use crate::requests::{two_cpus, wait_for};
+use crate::bench::Isa;
+use crate::fences;
+use crate::report::{Verdict, fail};
 
-/// A page whose mapping changes, and the memory it leads to in turn.
-const WINDOW: u64 = DATA + 0x10_0000;
-const FIRST: u64 = DATA + 0x20_0000;
-const SECOND: u64 = DATA + 0x20_1000;
+const WINDOW: u64 = Arm::WINDOW;
+const FIRST: u64 = Arm::FIRST;
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 7] {
     [
@@ -33,7 +30,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 7] {
 }
 
 fn unmapped<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(X19, WINDOW);
         for _ in 0..2 {
             g.ldr(X20, X19, 0);
@@ -42,26 +39,11 @@ fn unmapped<S: Subject>(subject: &S) -> Verdict {
         g.str(X20, X19, 8);
         g.stp(X20, X20, X19, 0);
     })?;
-    bench.space.add(FIRST, 1, None)?;
-    bench.space.write(FIRST, 11)?;
-    bench.space.map(WINDOW, FIRST, Perms::RW)?;
-    bench.hart().mark(11)?;
-    bench.space.unmap(WINDOW)?;
-    bench.vcpu().request_fence(Fence::STAGE2_TLB);
-    if bench.vcpu().fence_outstanding(Fence::STAGE2_TLB) {
-        fail!("outstanding, although the guest does not run");
-    }
-    bench.hart().mmio_read(WINDOW, Qword)?;
-    bench.vcpu().set_return_value(12)?;
-    bench.hart().mark(12)?;
-    bench.hart().mmio_write(WINDOW + 8, Qword, 12)?;
-    bench.hart().nested_fault(WINDOW, AccessKind::Write)?;
-    ensure_eq!(bench.space.read(FIRST)?, 11, "memory that was taken away");
-    Ok(())
+    fences::unmapped(bench)
 }
 
 fn write_protected<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(X19, WINDOW);
         g.li(X20, 1);
         for _ in 0..3 {
@@ -71,16 +53,7 @@ fn write_protected<S: Subject>(subject: &S) -> Verdict {
             g.add_imm(X20, X20, 1);
         }
     })?;
-    bench.space.add(FIRST, 1, None)?;
-    bench.space.map(WINDOW, FIRST, Perms::RW)?;
-    bench.hart().mark(1)?;
-    bench.space.protect(WINDOW, Perms::R)?;
-    bench.vcpu().request_fence(Fence::STAGE2_TLB);
-    bench.hart().mmio_write(WINDOW, Qword, 2)?;
-    bench.hart().mark(1)?;
-    bench.space.protect(WINDOW, Perms::RW)?;
-    bench.vcpu().request_fence(Fence::STAGE2_TLB);
-    bench.hart().mark(3)
+    fences::write_protected(bench)
 }
 
 /// `mov x20, #value` and `ret`.
@@ -108,20 +81,11 @@ fn execute_protected<S: Subject>(subject: &S) -> Verdict {
     bench.space.add(NEAR, 1, Some(Perms::RX))?;
     bench.space.fill(NEAR, &value_function(0))?;
     bench.vcpu().request_fence(Fence::INSTRUCTION);
-    for _ in 0..3 {
-        bench.hart().mark(1)?;
-        bench.hart().mark(1)?;
-        bench.space.protect(NEAR, Perms::R)?;
-        bench.vcpu().request_fence(Fence::STAGE2_TLB);
-        bench.hart().nested_fault(NEAR, AccessKind::Execute)?;
-        bench.space.protect(NEAR, Perms::RX)?;
-        bench.vcpu().request_fence(Fence::STAGE2_TLB);
-    }
-    Ok(())
+    fences::execute_protected(bench, NEAR)
 }
 
 fn exchanged<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(X19, WINDOW);
         let again = g.here_label();
         g.blr(X19);
@@ -130,26 +94,11 @@ fn exchanged<S: Subject>(subject: &S) -> Verdict {
         g.report(X20);
         g.b(again);
     })?;
-    for (page, value) in [(FIRST, 1), (SECOND, 2)] {
-        bench.space.add(page, 1, None)?;
-        bench.space.fill(page, &value_function(value))?;
-        bench.space.write(page + 16, 10 * value)?;
-    }
-    // Data, instructions and everything derived from them change together, again and again.
-    for _ in 0..3 {
-        for (page, value) in [(FIRST, 1), (SECOND, 2)] {
-            bench.space.unmap(WINDOW)?;
-            bench.space.map(WINDOW, page, Perms::RWX)?;
-            bench.vcpu().request_fence(Fence::STAGE2_TLB | Fence::INSTRUCTION);
-            bench.hart().mark(value)?;
-            bench.hart().mark(10 * value)?;
-        }
-    }
-    Ok(())
+    fences::exchanged(bench, value_function)
 }
 
 fn instructions<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(X19, WINDOW);
         let again = g.here_label();
         // A loop, so that whatever translates code has good reason to.
@@ -161,23 +110,13 @@ fn instructions<S: Subject>(subject: &S) -> Verdict {
         g.report(X20);
         g.b(again);
     })?;
-    bench.space.add(WINDOW, 1, Some(Perms::RX))?;
-    for value in 0..5 {
-        bench.space.fill(WINDOW, &value_function(value))?;
-        bench.vcpu().request_fence(Fence::INSTRUCTION);
-        bench.hart().mark(value)?;
-    }
-    Ok(())
+    fences::instructions(bench, value_function)
 }
 
 fn guest_tables<S: Subject>(subject: &S) -> Verdict {
     let mut bench = Bench::boot(subject, |g| {
         g.mmu_on();
-        g.li(X19, VIRTUAL);
-        let again = g.here_label();
-        g.ldr(X20, X19, 0);
-        g.report(X20);
-        g.b(again);
+        g.report_for_ever(VIRTUAL);
     })?;
     write_tables(&mut bench, FIRST, bits::NORMAL)?;
     bench.space.add(FIRST, 1, Some(Perms::RW))?;
@@ -198,8 +137,7 @@ fn guest_tables<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn while_running<S: Subject>(subject: &S) -> Verdict {
-    const ROUNDS: usize = 20;
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(X19, WINDOW);
         let again = g.here_label();
         g.ldr(X20, X19, 0);
@@ -207,51 +145,10 @@ fn while_running<S: Subject>(subject: &S) -> Verdict {
         g.str(X20, X19, 0);
         g.b(again);
     })?;
-    bench.space.add(FIRST, 1, None)?;
-    bench.space.add(SECOND, 1, None)?;
-    bench.space.map(WINDOW, FIRST, Perms::RW)?;
-    let Bench { harts, space } = &mut bench;
-    let hart = &harts[0];
-    let done = AtomicBool::new(false);
-    two_cpus(
-        subject,
-        || {
-            while !done.load(Ordering::SeqCst) {
-                match hart.vcpu.run()? {
-                    Exit::Nothing => {}
-                    // Between unmapping and mapping anew the guest finds nothing there.
-                    Exit::MmioRead { addr, .. } | Exit::MmioWrite { addr, .. }
-                        if addr.as_u64() == WINDOW =>
-                    {
-                        hart.vcpu.retry()?;
-                    }
-                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
-                    exit => fail!("{exit:x?}"),
-                }
-            }
-            Ok(())
-        },
-        || {
-            let result = (|| -> Verdict {
-                for round in 0..ROUNDS {
-                    let (old, new) = if round % 2 == 0 { (FIRST, SECOND) } else { (SECOND, FIRST) };
-                    wait_for::<S>("the guest to count", || Ok(space.read(old)? != 0))?;
-                    space.unmap(WINDOW)?;
-                    space.map(WINDOW, new, Perms::RW)?;
-                    hart.vcpu.request_fence(Fence::STAGE2_TLB);
-                    wait_for::<S>("the fence", || {
-                        Ok(!hart.vcpu.fence_outstanding(Fence::STAGE2_TLB))
-                    })?;
-                    // From now on the old page is the host's.
-                    space.write(old, 0)?;
-                    wait_for::<S>("the guest to count elsewhere", || Ok(space.read(new)? != 0))?;
-                    ensure_eq!(space.read(old)?, 0, "round {round}: a page after its fence");
-                }
-                Ok(())
-            })();
-            done.store(true, Ordering::SeqCst);
-            hart.vcpu.kick();
-            result
-        },
-    )
+    fences::while_running(subject, bench, |vcpu, exit| match exit {
+        Exit::MmioRead { addr, .. } | Exit::MmioWrite { addr, .. } if addr.as_u64() == WINDOW => {
+            Ok(vcpu.retry()?)
+        }
+        exit => fail!("{exit:x?}"),
+    })
 }

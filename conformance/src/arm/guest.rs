@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
-pub(super) use axvcpu_arm::asm::sysreg as sys;
 use axvcpu_arm::asm::*;
+pub(super) use axvcpu_arm::sysreg as sys;
 
+pub(super) use crate::bench::pattern;
 use crate::report::{Failure, Verdict};
 
 /// Where guests start.
@@ -257,6 +258,15 @@ impl Guest {
         self.set_vectors(table);
     }
 
+    /// Reports the word at an address, for ever. Uses `x19` and `x20`.
+    pub(super) fn report_for_ever(&mut self, address: u64) {
+        self.li(X19, address);
+        let again = self.here_label();
+        self.ldr(X20, X19, 0);
+        self.report(X20);
+        self.b(again);
+    }
+
     /// Executes for ever without leaving the guest, counting in the first word of data. Uses `x9` and `x10`.
     pub(super) fn count_for_ever(&mut self) {
         self.li(X9, DATA);
@@ -276,9 +286,4 @@ pub(super) fn registers() -> impl Iterator<Item = X> {
 /// All registers of SIMD and floating point.
 pub(super) fn float_registers() -> impl Iterator<Item = V> {
     (0..32).filter_map(V::new)
-}
-
-/// A pattern that differs in every byte from that of any other number.
-pub(super) fn pattern(number: u64) -> u64 {
-    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -5,11 +5,12 @@ use axvcpu_stage2::{PAGE_SIZE, Perms};
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::Bench;
+use super::bench::{Arm, Bench};
 use super::float;
 use super::guest::*;
 use super::paging::{TABLES, TCR, bits, entry};
 use super::sve;
+use crate::bench::Isa;
 use crate::report::{Verdict, ensure, ensure_eq};
 use crate::turns;
 
@@ -248,18 +249,5 @@ fn reservation<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn crowd<S: Subject>(subject: &S) -> Verdict {
-    const WINDOW: u64 = DATA + 0x10_0000;
-    let boot = |value: u64| -> Verdict<Bench<S>> {
-        let mut bench = Bench::boot(subject, |g| {
-            g.li(X19, WINDOW);
-            let again = g.here_label();
-            g.ldr(X20, X19, 0);
-            g.report(X20);
-            g.b(again);
-        })?;
-        bench.space.add(WINDOW, 1, Some(Perms::RW))?;
-        bench.space.write(WINDOW, value)?;
-        Ok(bench)
-    };
-    turns::crowd(subject, boot)
+    turns::crowd(subject, || Bench::boot(subject, |g| g.report_for_ever(Arm::WINDOW)))
 }

@@ -1,12 +1,12 @@
 //! The life cycle, on a backend that means it.
 
-use axvcpu::AccessWidth::{Byte, Dword};
-use axvcpu::{AxError, AxVCpu, GuestPhysAddr, VCpuState};
+use axvcpu::AccessWidth::Byte;
+use axvcpu::{AxError, GuestPhysAddr, VCpuState};
 use axvcpu_arm::asm::*;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Hart};
+use super::bench::Bench;
 use super::guest::*;
 use crate::life;
 use crate::report::{Verdict, ensure, ensure_eq};
@@ -34,10 +34,7 @@ fn states<S: Subject>(subject: &S) -> Verdict {
         g.wfi();
         g.mark(2);
     })?;
-    let vcpu = AxVCpu::<S::Arch>::new(5, 6, 0, None, subject.create_config()?)?;
-    ensure_eq!((vcpu.vm_id(), vcpu.vcpu_id()), (5, 6), "ids");
-    bench.harts.push(Hart::new(vcpu));
-    life::states(subject, &bench)
+    life::states(subject, bench)
 }
 
 /// `SCTLR_EL1`: translation, alignment checks, caches.
@@ -104,41 +101,7 @@ fn registers_read_and_write<S: Subject>(subject: &S) -> Verdict {
     asm.hvc(0);
     bench.space.fill(CODE, &asm.finish().unwrap_or_default())?;
     bench.add_hart(subject, 0)?;
-    let vcpu = bench.vcpu();
-    for round in 0..2 {
-        // Once before the first binding, once while bound.
-        for number in 0..30 {
-            vcpu.set_gpr(number, pattern(number as u64 + round))?;
-        }
-        vcpu.set_gpr(30, DATA)?;
-        vcpu.set_gpr(31, 77)?; // the zero register
-        for number in [32, 33, 63, 64, usize::MAX] {
-            ensure_eq!(vcpu.set_gpr(number, 0), Err(AxError::InvalidInput), "set_gpr({number})");
-        }
-        for number in 0..32 {
-            let expected = match number {
-                30 => DATA,
-                31 => 0,
-                _ => pattern(number as u64 + round),
-            };
-            match vcpu.get_gpr(number) {
-                Err(AxError::Unsupported) => {}
-                found => ensure_eq!(found, Ok(expected), "get_gpr({number})"),
-            }
-        }
-        if round == 0 {
-            vcpu.bind()?;
-        } else {
-            vcpu.set_entry(GuestPhysAddr::new(CODE))?;
-        }
-        bench.hart().end()?;
-        for register in registers().filter(|&register| register != X30) {
-            let number = u64::from(register.number());
-            let found = bench.space.read(DATA + 8 * number)?;
-            ensure_eq!(found, pattern(number + round), "what the guest found in {register}");
-        }
-    }
-    Ok(())
+    life::registers(&bench, 30, 31)
 }
 
 fn set_entry<S: Subject>(subject: &S) -> Verdict {
@@ -149,15 +112,7 @@ fn set_entry<S: Subject>(subject: &S) -> Verdict {
         second = g.here();
         g.mark(2);
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    vcpu.set_entry(GuestPhysAddr::new(second))?;
-    hart.mark(2)?;
-    vcpu.set_entry(GuestPhysAddr::new(CODE))?;
-    hart.mark(1)?;
-    vcpu.unbind()?;
-    vcpu.set_entry(GuestPhysAddr::new(second))?;
-    vcpu.bind()?;
-    hart.mark(2)
+    life::set_entry(&bench, second)
 }
 
 fn misaligned_entry<S: Subject>(subject: &S) -> Verdict {
@@ -179,18 +134,7 @@ fn rebinding<S: Subject>(subject: &S) -> Verdict {
             g.report_sys(sys::TPIDR_EL1);
         }
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    let mut sum = 0;
-    for step in 1..=5 {
-        sum += step;
-        ensure_eq!(hart.report()?, sum, "x19");
-        vcpu.unbind()?;
-        vcpu.bind()?;
-        ensure_eq!(hart.report()?, sum, "TPIDR_EL1");
-        vcpu.unbind()?;
-        vcpu.bind()?;
-    }
-    hart.end()
+    life::rebinding(&bench)
 }
 
 fn rebinding_unanswered<S: Subject>(subject: &S) -> Verdict {
@@ -199,22 +143,7 @@ fn rebinding_unanswered<S: Subject>(subject: &S) -> Verdict {
         g.ldrsw(X20, X19, 0);
         g.report(X20);
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    for when in ["while unbound", "after binding"] {
-        hart.mmio_read(DEVICE, Dword)?;
-        vcpu.unbind()?;
-        if when == "while unbound" {
-            vcpu.set_return_value(0x8765_4321)?;
-            vcpu.bind()?;
-        } else {
-            vcpu.bind()?;
-            ensure_eq!(vcpu.run(), Err(AxError::Unanswered), "running without the answer");
-            vcpu.set_return_value(0x8765_4321)?;
-        }
-        ensure_eq!(hart.report()?, 0xffff_ffff_8765_4321, "answered {when}");
-        vcpu.set_entry(GuestPhysAddr::new(CODE))?;
-    }
-    Ok(())
+    life::rebinding_unanswered(&bench, 0xffff_ffff_8765_4321)
 }
 
 fn reset<S: Subject>(subject: &S) -> Verdict {
@@ -299,22 +228,7 @@ fn dropped<S: Subject>(subject: &S) -> Verdict {
         g.wfi();
         g.mark(2);
     };
-    // However far the one before got, the next starts as if there had been none.
-    for steps in 0..4 {
-        let bench = Bench::boot(subject, program)?;
-        let (hart, vcpu) = (bench.hart(), bench.vcpu());
-        if steps > 0 {
-            hart.mark(1)?;
-        }
-        if steps > 1 {
-            hart.mmio_read(DEVICE, Dword)?;
-        }
-        if steps > 2 {
-            vcpu.set_return_value(0)?;
-            hart.halt()?;
-        }
-    }
-    Ok(())
+    life::dropped(|| Bench::boot(subject, program))
 }
 
 fn current<S: Subject>(subject: &S) -> Verdict {

@@ -71,7 +71,7 @@ fn block<S: Subject>(subject: &S) -> Verdict {
         g.ldrb(X20, X19, 0);
         g.report(X20);
     })?;
-    requests::block(&bench, DEVICE, 33)
+    requests::block(&bench, 33)
 }
 
 fn wake_before<S: Subject>(subject: &S) -> Verdict {

@@ -5,7 +5,7 @@ use axvcpu_riscv::paging::Mode;
 use super::Subject;
 use super::guest::*;
 use crate::bench;
-pub(super) use crate::bench::{Exit, dispatch};
+pub(super) use crate::bench::Exit;
 use crate::report::Verdict;
 
 /// RISC-V's guests.
@@ -34,6 +34,7 @@ impl bench::Isa for Riscv {
     const CODE_PAGES: u64 = CODE_PAGES;
     const DATA: u64 = DATA;
     const DATA_PAGES: u64 = DATA_PAGES;
+    const DEVICE: u64 = DEVICE;
     const NUMBER: usize = 10; // a0
     const REPORT: u64 = REPORT;
     const TRAP: u64 = TRAP;

@@ -1,8 +1,7 @@
 //! What may be done with an exit: answer it, undo it, fail it.
 
 use axvcpu::AccessKind::{Execute, Read, Write};
-use axvcpu::AccessWidth::{Dword, Qword};
-use axvcpu::{AxError, VCpuState};
+use axvcpu::AxError;
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::{cause, num};
 use axvcpu_riscv::stage2::Perms;
@@ -11,6 +10,7 @@ use super::NamedCase;
 use super::Subject;
 use super::bench::Bench;
 use super::guest::*;
+use crate::exits;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 13] {
@@ -37,18 +37,7 @@ fn unanswered<S: Subject>(subject: &S) -> Verdict {
         g.lw(S1, 0, S0);
         g.report(S1);
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    hart.mmio_read(DEVICE, Dword)?;
-    for _ in 0..3 {
-        ensure_eq!(vcpu.run(), Err(AxError::Unanswered), "entering without the answer");
-        ensure_eq!(vcpu.state(), VCpuState::Ready, "after the refusal");
-    }
-    let entry = vcpu.set_entry(axvcpu::GuestPhysAddr::new(CODE));
-    ensure_eq!(entry, Err(AxError::Unanswered), "another entry without the answer");
-    vcpu.set_return_value(7)?;
-    ensure_eq!(vcpu.set_return_value(8), Err(AxError::NotAsked), "a second answer");
-    hart.mark(7)?;
-    hart.end()
+    exits::unanswered(&bench)
 }
 
 fn registers_before_the_answer<S: Subject>(subject: &S) -> Verdict {
@@ -59,15 +48,7 @@ fn registers_before_the_answer<S: Subject>(subject: &S) -> Verdict {
         g.report(S2);
         g.report(S0);
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    hart.mmio_read(DEVICE, Dword)?;
-    vcpu.set_gpr(9, 1)?; // s1: the load overwrites it
-    vcpu.set_gpr(18, 2)?;
-    vcpu.set_gpr(8, 3)?; // the base is not used again
-    vcpu.set_return_value(4)?;
-    hart.mark(4)?;
-    hart.mark(2)?;
-    hart.mark(3)
+    exits::registers_before_the_answer(&bench, [9, 18, 8])
 }
 
 fn not_asked<S: Subject>(subject: &S) -> Verdict {
@@ -78,54 +59,29 @@ fn not_asked<S: Subject>(subject: &S) -> Verdict {
         g.wfi();
         g.mark(1);
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    let refused = Err(AxError::NotAsked);
-    ensure_eq!(vcpu.set_return_value(1), refused, "before the first run");
-    hart.mmio_write(DEVICE, Dword, DEVICE)?;
-    ensure_eq!(vcpu.set_return_value(1), refused, "after a store");
-    hart.nested_fault(DEVICE, Write)?;
-    ensure_eq!(vcpu.set_return_value(1), refused, "after a nested fault");
-    let trap = {
-        vcpu.fail_access()?;
-        hart.trap_for(cause::STORE_ACCESS)?
-    };
-    vcpu.set_return_value(trap.epc + 4)?;
-    hart.halt()?;
-    ensure_eq!(vcpu.set_return_value(1), refused, "after a halt");
-    vcpu.wake();
-    hart.mark(1)
+    exits::not_asked(&bench, |hart| {
+        let trap = hart.trap_for(cause::STORE_ACCESS)?;
+        Ok(hart.vcpu.set_return_value(trap.epc + 4)?)
+    })
 }
 
 fn retry_load<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(S0, DEVICE as i64);
         g.ld(S1, 8, S0);
         g.report(S1);
     })?;
-    bench.hart().mmio_read(DEVICE + 8, Qword)?;
-    bench.space.add(DEVICE, 1, Some(Perms::RW))?;
-    bench.space.write(DEVICE + 8, pattern(1))?;
-    bench.vcpu().request_fence(axvcpu::Fence::STAGE2_TLB);
-    bench.vcpu().retry()?;
-    ensure_eq!(bench.vcpu().set_return_value(1), Err(AxError::NotAsked), "an answer after all");
-    ensure_eq!(bench.hart().report()?, pattern(1), "what the load found in memory");
-    Ok(())
+    exits::retry_load(bench)
 }
 
 fn retry_store<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(S0, DEVICE as i64);
         g.li(S1, pattern(2) as i64);
         g.sd(S1, 8, S0);
         g.mark(1);
     })?;
-    bench.hart().mmio_write(DEVICE + 8, Qword, pattern(2))?;
-    bench.space.add(DEVICE, 1, Some(Perms::RW))?;
-    bench.vcpu().request_fence(axvcpu::Fence::STAGE2_TLB);
-    bench.vcpu().retry()?;
-    bench.hart().mark(1)?;
-    ensure_eq!(bench.space.read(DEVICE + 8)?, pattern(2), "what the store left in memory");
-    Ok(())
+    exits::retry_store(bench)
 }
 
 fn retry_unchanged<S: Subject>(subject: &S) -> Verdict {
@@ -137,20 +93,7 @@ fn retry_unchanged<S: Subject>(subject: &S) -> Verdict {
         g.c_sw(S0, 4, S0);
         g.mark(1);
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    for _ in 0..3 {
-        hart.mmio_read(DEVICE + 3, axvcpu::AccessWidth::Byte)?;
-        vcpu.retry()?;
-    }
-    hart.mmio_read(DEVICE + 3, axvcpu::AccessWidth::Byte)?;
-    vcpu.set_return_value(0x1ff)?;
-    hart.mark(0xff)?;
-    for _ in 0..3 {
-        hart.mmio_write(DEVICE + 4, Dword, DEVICE)?;
-        vcpu.retry()?;
-    }
-    hart.mmio_write(DEVICE + 4, Dword, DEVICE)?;
-    hart.mark(1)
+    exits::retry_unchanged(&bench)
 }
 
 /// Runs to a trap that `fail_access` caused at the instruction at `epc`, and steps over that.
@@ -235,20 +178,7 @@ fn nothing_open<S: Subject>(subject: &S) -> Verdict {
         g.mark(1);
         g.wfi();
     })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    let nothing = |when: &str| -> Verdict {
-        ensure_eq!(vcpu.retry(), Err(AxError::NotAsked), "retry {when}");
-        ensure_eq!(vcpu.fail_access(), Err(AxError::NotAsked), "fail_access {when}");
-        Ok(())
-    };
-    nothing("before the first run")?;
-    hart.mmio_read(DEVICE, Dword)?;
-    vcpu.set_return_value(1)?;
-    nothing("after the answer")?;
-    hart.mark(1)?;
-    nothing("after a hypercall")?;
-    hart.halt()?;
-    nothing("after a halt")
+    exits::nothing_open(&bench)
 }
 
 type Atomic = fn(&mut Asm, X, X, X, Order);

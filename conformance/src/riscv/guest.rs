@@ -6,6 +6,7 @@ use core::ops::{Deref, DerefMut};
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::num;
 
+pub(super) use crate::bench::pattern;
 use crate::report::{Failure, Verdict};
 
 /// Where guests start.
@@ -160,6 +161,15 @@ impl Guest {
         self.csrw(num::STVEC, T0);
     }
 
+    /// Reports the word at an address, for ever. Uses `s0` and `s1`.
+    pub(super) fn report_for_ever(&mut self, address: u64) {
+        self.li(S0, address as i64);
+        let again = self.here_label();
+        self.ld(S1, 0, S0);
+        self.report(S1);
+        self.j(again);
+    }
+
     /// Executes for ever without leaving the guest, counting in the first word of data. Uses `t0` and `t1`.
     pub(super) fn count_for_ever(&mut self) {
         self.li(T0, DATA as i64);
@@ -174,9 +184,4 @@ impl Guest {
 /// Every integer register that can hold a value.
 pub(super) fn registers() -> impl Iterator<Item = X> {
     (1..32).filter_map(X::new)
-}
-
-/// A pattern that differs in every byte from that of any other number.
-pub(super) fn pattern(number: u64) -> u64 {
-    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

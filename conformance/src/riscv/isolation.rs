@@ -7,9 +7,10 @@ use axvcpu_riscv::stage2::Perms;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::Bench;
+use super::bench::{Bench, Riscv};
 use super::guest::*;
 use super::{float, vector};
+use crate::bench::Isa;
 use crate::report::{Verdict, ensure, ensure_eq};
 use crate::turns;
 
@@ -174,21 +175,6 @@ fn reservation<S: Subject>(subject: &S) -> Verdict {
     Ok(())
 }
 
-/// vCPUs of two machines that have different memory at the same address come and go, until whatever tells their
-/// translations apart has been used up; two stay all the while.
 fn crowd<S: Subject>(subject: &S) -> Verdict {
-    const WINDOW: u64 = DATA + 0x10_0000;
-    let boot = |value: u64| -> Verdict<Bench<S>> {
-        let mut bench = Bench::boot(subject, |g| {
-            g.li(S0, WINDOW as i64);
-            let again = g.here_label();
-            g.ld(S1, 0, S0);
-            g.report(S1);
-            g.j(again);
-        })?;
-        bench.space.add(WINDOW, 1, Some(Perms::RW))?;
-        bench.space.write(WINDOW, value)?;
-        Ok(bench)
-    };
-    turns::crowd(subject, boot)
+    turns::crowd(subject, || Bench::boot(subject, |g| g.report_for_ever(Riscv::WINDOW)))
 }

@@ -75,7 +75,7 @@ fn block<S: Subject>(subject: &S) -> Verdict {
         g.lb(S1, 0, S0);
         g.report(S1);
     })?;
-    requests::block(&bench, DEVICE, irq::SOFTWARE)
+    requests::block(&bench, irq::SOFTWARE)
 }
 
 fn wake_before<S: Subject>(subject: &S) -> Verdict {

@@ -1,5 +1,7 @@
 //! The instructions: a table of their names, fixed bits and operands, and a method for each.
 
+use axvcpu_asm::Argument;
+
 use super::operand::*;
 use super::{Asm, Cond, Label, V, X};
 
@@ -8,12 +10,6 @@ pub(super) struct Instruction {
     pub(super) name: &'static str,
     pub(super) bits: u32,
     pub(super) operands: &'static [&'static Operand],
-}
-
-/// An argument of an instruction method.
-pub(super) enum Argument {
-    Value(i64),
-    Label(Label),
 }
 
 macro_rules! arguments {
@@ -31,15 +27,6 @@ arguments! {
     X: |r| r.id().into();
     V: |r| r.number().into();
     Cond: |cond| cond as i64;
-    i32: Into::into;
-    u32: Into::into;
-    u16: Into::into;
-}
-
-impl From<Label> for Argument {
-    fn from(label: Label) -> Self {
-        Self::Label(label)
-    }
 }
 
 /// One method for each instruction.

@@ -29,10 +29,10 @@ mod insn;
 mod operand;
 mod program;
 mod reg;
-pub mod sysreg;
 
 #[cfg(test)]
 mod tests;
 
-pub use program::{Asm, AsmError, Label};
+pub use axvcpu_asm::{AsmError, Label};
+pub use program::Asm;
 pub use reg::*;

@@ -21,7 +21,7 @@ pub(super) struct Piece {
 }
 
 /// One operand of an instruction: its meaning and its place.
-pub(super) struct Operand {
+pub struct Operand {
     kind: Kind,
     pieces: &'static [Piece],
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::*;
+use crate::sysreg;
 
 /// An encoding and what assembles to it.
 type Known = (u32, fn(&mut Asm));

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use axvcpu_asm::Argument;
+
 use super::operand::*;
 use super::{Asm, F, Label, Order, Rounding, X};
 
@@ -129,12 +131,6 @@ impl fmt::Display for Disassembly {
     }
 }
 
-/// An argument of an instruction method.
-pub(super) enum Argument {
-    Value(i64),
-    Label(Label),
-}
-
 macro_rules! arguments {
     ($($type:ty: $value:expr;)*) => {
         $(impl From<$type> for Argument {
@@ -151,16 +147,6 @@ arguments! {
     F: |r| r.number().into();
     Rounding: |mode| mode as i64;
     Order: |order| order as i64;
-    i32: Into::into;
-    u32: Into::into;
-    u16: Into::into;
-    u8: Into::into;
-}
-
-impl From<Label> for Argument {
-    fn from(label: Label) -> Self {
-        Self::Label(label)
-    }
 }
 
 /// One method and one table row for each instruction.

@@ -36,7 +36,8 @@ mod reg;
 #[cfg(test)]
 mod tests;
 
+pub use axvcpu_asm::{AsmError, Label};
 pub use insn::{Disassembly, Instruction, disassemble, instructions, lookup};
 pub use operand::{Operand, OperandKind};
-pub use program::{Asm, AsmError, Label};
+pub use program::Asm;
 pub use reg::*;

@@ -9,10 +9,10 @@ use alloc::vec;
 
 use axvcpu_aarch64::{ArmConfig, ArmVCpu, Features};
 pub(crate) use axvcpu_arm::asm::Asm;
-use axvcpu_arm::asm::sysreg::*;
 use axvcpu_arm::asm::*;
 use axvcpu_arm::stage2::{IPA39, Ipa};
 pub(crate) use axvcpu_arm::stage2::{Perms, Stage2};
+use axvcpu_arm::sysreg::*;
 use axvcpu_baremetal::{Hal, Machine, time};
 use axvcpu_vmm::arm::{ArmVm, ArmVmConfig, layout};
 use axvcpu_vmm::{BuildError, RamBacking};

@@ -3,8 +3,8 @@
 use alloc::format;
 
 use axvcpu::AxVCpuExitReason as Exit;
-use axvcpu_arm::asm::sysreg::*;
 use axvcpu_arm::asm::*;
+use axvcpu_arm::sysreg::*;
 use axvcpu_baremetal::Machine;
 
 use super::{Config, DEVICE, INTERRUPT, handler, instructions, interrupts_on, many};
