@@ -1,15 +1,14 @@
 //! Fences: what is the same on every architecture once the guest is there.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use axvcpu::AccessWidth::Qword;
 use axvcpu::{AccessKind, AxVCpu, Fence};
 use axvcpu_stage2::Perms;
 
-use crate::bench::{Bench, Exit, Isa, dispatch};
+use crate::bench::{Bench, Exit, Isa};
 use crate::report::{Verdict, ensure_eq, fail};
-use crate::requests::{two_cpus, wait_for};
+use crate::requests::{run_while, wait_for};
 use crate::subject::Subject;
 
 /// The guest loads from the window and reports it, twice; stores that 8 behind it; and accesses the window in a way
@@ -112,40 +111,26 @@ pub(crate) fn while_running<S: Subject, I: Isa>(
     bench.space.map(I::WINDOW, I::FIRST, Perms::RW)?;
     let Bench { harts, space } = &mut bench;
     let vcpu = &harts[0].vcpu;
-    let done = AtomicBool::new(false);
-    two_cpus(
+    run_while(
         subject,
+        vcpu,
+        // Between unmapping and mapping anew the guest finds nothing there.
+        |exit| absent(vcpu, exit),
         || {
-            while !done.load(Ordering::SeqCst) {
-                match vcpu.run()? {
-                    Exit::Nothing => {}
-                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
-                    // Between unmapping and mapping anew the guest finds nothing there.
-                    exit => absent(vcpu, exit)?,
-                }
+            for round in 0..ROUNDS {
+                let (old, new) =
+                    if round % 2 == 0 { (I::FIRST, I::SECOND) } else { (I::SECOND, I::FIRST) };
+                wait_for::<S>("the guest to count", || Ok(space.read(old)? != 0))?;
+                space.unmap(I::WINDOW)?;
+                space.map(I::WINDOW, new, Perms::RW)?;
+                vcpu.request_fence(Fence::STAGE2_TLB);
+                wait_for::<S>("the fence", || Ok(!vcpu.fence_outstanding(Fence::STAGE2_TLB)))?;
+                // From now on the old page is the host's.
+                space.write(old, 0)?;
+                wait_for::<S>("the guest to count elsewhere", || Ok(space.read(new)? != 0))?;
+                ensure_eq!(space.read(old)?, 0, "round {round}: a page after its fence");
             }
             Ok(())
-        },
-        || {
-            let result = (|| -> Verdict {
-                for round in 0..ROUNDS {
-                    let (old, new) =
-                        if round % 2 == 0 { (I::FIRST, I::SECOND) } else { (I::SECOND, I::FIRST) };
-                    wait_for::<S>("the guest to count", || Ok(space.read(old)? != 0))?;
-                    space.unmap(I::WINDOW)?;
-                    space.map(I::WINDOW, new, Perms::RW)?;
-                    vcpu.request_fence(Fence::STAGE2_TLB);
-                    wait_for::<S>("the fence", || Ok(!vcpu.fence_outstanding(Fence::STAGE2_TLB)))?;
-                    // From now on the old page is the host's.
-                    space.write(old, 0)?;
-                    wait_for::<S>("the guest to count elsewhere", || Ok(space.read(new)? != 0))?;
-                    ensure_eq!(space.read(old)?, 0, "round {round}: a page after its fence");
-                }
-                Ok(())
-            })();
-            done.store(true, Ordering::SeqCst);
-            vcpu.kick();
-            result
         },
     )
 }

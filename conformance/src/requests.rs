@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use axvcpu::{AccessWidth, AxError, VCpuState};
+use axvcpu::{AccessWidth, AxError, AxVCpu, VCpuState};
 
 use crate::bench::{Bench, Exit, Isa, dispatch};
 use crate::report::{Stop, Verdict, ensure, ensure_eq, fail};
@@ -40,6 +40,40 @@ pub(crate) fn wait_for<S: Subject>(what: &str, mut done: impl FnMut() -> Verdict
         }
     }
     Ok(())
+}
+
+/// Runs a vCPU here again and again, while `there` lasts on another CPU. `concern` gets the exits that concern the suite.
+pub(crate) fn run_while<S: Subject>(
+    subject: &S,
+    vcpu: &AxVCpu<S::Arch>,
+    mut concern: impl FnMut(Exit) -> Verdict,
+    mut there: impl FnMut() -> Verdict + Send,
+) -> Verdict {
+    let done = AtomicBool::new(false);
+    two_cpus(
+        subject,
+        || {
+            while !done.load(Ordering::SeqCst) {
+                match vcpu.run()? {
+                    Exit::Nothing => {}
+                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
+                    exit => concern(exit)?,
+                }
+            }
+            Ok(())
+        },
+        || {
+            let result = there();
+            done.store(true, Ordering::SeqCst);
+            vcpu.kick();
+            result
+        },
+    )
+}
+
+/// For [`run_while`], when every exit that concerns the suite is a mistake.
+pub(crate) fn unexpected(exit: Exit) -> Verdict {
+    fail!("{exit:x?}")
 }
 
 /// The guest stores something other than 0 in its data, and marks 1.
@@ -125,27 +159,9 @@ pub(crate) fn kick_during<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>) 
 pub(crate) fn kick_trapping<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>) -> Verdict {
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     hart.mark(1)?;
-    let done = AtomicBool::new(false);
-    two_cpus(
-        subject,
-        || {
-            while !done.load(Ordering::SeqCst) {
-                match vcpu.run()? {
-                    Exit::Nothing => {}
-                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
-                    exit => fail!("{exit:?}"),
-                }
-            }
-            Ok(())
-        },
-        || {
-            let result =
-                wait_for::<S>("the guest to run", || Ok(vcpu.state() == VCpuState::Running));
-            done.store(true, Ordering::SeqCst);
-            vcpu.kick();
-            result
-        },
-    )
+    run_while(subject, vcpu, unexpected, || {
+        wait_for::<S>("the guest to run", || Ok(vcpu.state() == VCpuState::Running))
+    })
 }
 
 /// The guest reads a byte from the device and reports it. `vector` is an interrupt that comes to it.
@@ -188,37 +204,22 @@ pub(crate) fn wake_before<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
 pub(crate) fn wake_race<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>) -> Verdict {
     let vcpu = bench.vcpu();
     let halts = AtomicU64::new(0);
-    let done = AtomicBool::new(false);
-    two_cpus(
+    run_while(
         subject,
-        || {
-            while !done.load(Ordering::SeqCst) {
-                match vcpu.run()? {
-                    Exit::Halt { .. } => {
-                        wait_for::<S>("the wake-up", || Ok(vcpu.state() != VCpuState::Blocked))?;
-                        halts.fetch_add(1, Ordering::SeqCst);
-                    }
-                    Exit::Nothing => {}
-                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
-                    exit => fail!("{exit:?}"),
-                }
-            }
+        vcpu,
+        |exit| {
+            ensure!(matches!(exit, Exit::Halt { .. }), "{exit:x?}");
+            wait_for::<S>("the wake-up", || Ok(vcpu.state() != VCpuState::Blocked))?;
+            halts.fetch_add(1, Ordering::SeqCst);
             Ok(())
         },
         || {
-            let result = (|| {
-                for _ in 0..ROUNDS {
-                    let before = halts.load(Ordering::SeqCst);
-                    vcpu.wake();
-                    wait_for::<S>("the guest to go on", || {
-                        Ok(halts.load(Ordering::SeqCst) != before)
-                    })?;
-                }
-                Ok(())
-            })();
-            done.store(true, Ordering::SeqCst);
-            vcpu.kick();
-            result
+            for _ in 0..ROUNDS {
+                let before = halts.load(Ordering::SeqCst);
+                vcpu.wake();
+                wait_for::<S>("the guest to go on", || Ok(halts.load(Ordering::SeqCst) != before))?;
+            }
+            Ok(())
         },
     )
 }
@@ -299,46 +300,34 @@ pub(crate) fn inject_and_count<S: Subject, I: Isa>(
     vectors: [usize; 3],
 ) -> Verdict {
     let (vcpu, space) = (bench.vcpu(), &bench.space);
-    let done = AtomicBool::new(false);
-    two_cpus(
+    run_while(
         subject,
-        || {
-            while !done.load(Ordering::SeqCst) {
-                match vcpu.run()? {
-                    Exit::Halt { .. } => {
-                        wait_for::<S>("an interrupt", || Ok(vcpu.state() != VCpuState::Blocked))?
-                    }
-                    Exit::Nothing => {}
-                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
-                    exit => fail!("{exit:?}"),
-                }
+        vcpu,
+        |exit| match exit {
+            Exit::Halt { .. } => {
+                wait_for::<S>("an interrupt", || Ok(vcpu.state() != VCpuState::Blocked))
             }
-            Ok(())
+            exit => unexpected(exit),
         },
         || {
-            let result = (|| {
-                for round in 1..=ROUNDS {
-                    // One at a time, then all at once.
-                    let together = round % 2 == 0;
-                    for (index, vector) in (1..).zip(vectors) {
-                        vcpu.inject_interrupt(vector)?;
-                        if !together {
-                            wait_for::<S>("one interrupt", || {
-                                Ok(space.read(I::DATA + 8 * index)? >= round)
-                            })?;
-                        }
-                    }
-                    for index in 1..=3 {
-                        wait_for::<S>("all interrupts", || {
+            for round in 1..=ROUNDS {
+                // One at a time, then all at once.
+                let together = round % 2 == 0;
+                for (index, vector) in (1..).zip(vectors) {
+                    vcpu.inject_interrupt(vector)?;
+                    if !together {
+                        wait_for::<S>("one interrupt", || {
                             Ok(space.read(I::DATA + 8 * index)? >= round)
                         })?;
                     }
                 }
-                Ok(())
-            })();
-            done.store(true, Ordering::SeqCst);
-            vcpu.kick();
-            result
+                for index in 1..=3 {
+                    wait_for::<S>("all interrupts", || {
+                        Ok(space.read(I::DATA + 8 * index)? >= round)
+                    })?;
+                }
+            }
+            Ok(())
         },
     )?;
     for index in 1..=3 {

@@ -2,17 +2,17 @@
 //! for, ends of interrupts, interrupts for others.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use axvcpu_arm::asm::*;
 use axvcpu_arm::gic::Forwarding;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Exit, dispatch};
+use super::bench::{Bench, Exit};
 use super::guest::*;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
-use crate::requests::{two_cpus, wait_for};
+use crate::requests::{run_while, unexpected, wait_for};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 13] {
     [
@@ -307,42 +307,23 @@ fn enabled_while_running<S: Subject>(subject: &S) -> Verdict {
         g.count_for_ever();
     })?;
     let (vcpu, space) = (bench.vcpu(), &bench.space);
-    let done = AtomicBool::new(false);
-    two_cpus(
-        subject,
-        || {
-            while !done.load(Ordering::SeqCst) {
-                match vcpu.run()? {
-                    Exit::Nothing => {}
-                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
-                    exit => fail!("{exit:x?}"),
-                }
-            }
-            Ok(())
-        },
-        || {
-            let result = (|| {
-                wait_for::<S>("the guest to start", || Ok(space.read(DATA)? != 0))?;
-                for round in 0..ROUNDS {
-                    vcpu.inject_interrupt(33)?;
-                    let before = space.read(DATA)?;
-                    wait_for::<S>("the guest to go on", || {
-                        Ok(space.read(DATA)?.wrapping_sub(before) > 1000)
-                    })?;
-                    ensure_eq!(space.read(DATA + 8)?, round, "interrupts while it is disabled");
-                    distributor.set(33, 0xa0);
-                    vcpu.kick();
-                    wait_for::<S>("the interrupt", || Ok(space.read(DATA + 8)? > round))?;
-                    distributor.set(33, DISABLED);
-                    vcpu.kick();
-                }
-                Ok(())
-            })();
-            done.store(true, Ordering::SeqCst);
+    run_while(subject, vcpu, unexpected, || {
+        wait_for::<S>("the guest to start", || Ok(space.read(DATA)? != 0))?;
+        for round in 0..ROUNDS {
+            vcpu.inject_interrupt(33)?;
+            let before = space.read(DATA)?;
+            wait_for::<S>("the guest to go on", || {
+                Ok(space.read(DATA)?.wrapping_sub(before) > 1000)
+            })?;
+            ensure_eq!(space.read(DATA + 8)?, round, "interrupts while it is disabled");
+            distributor.set(33, 0xa0);
             vcpu.kick();
-            result
-        },
-    )?;
+            wait_for::<S>("the interrupt", || Ok(space.read(DATA + 8)? > round))?;
+            distributor.set(33, DISABLED);
+            vcpu.kick();
+        }
+        Ok(())
+    })?;
     ensure_eq!(space.read(DATA + 8)?, ROUNDS, "interrupts");
     Ok(())
 }
