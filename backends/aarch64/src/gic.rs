@@ -271,7 +271,7 @@ fn physical(intid: u32) -> u64 {
 }
 
 impl<H: AxVCpuHal> ArmVCpu<H> {
-    /// Looks after interrupts before an entry, on behalf of [`Interrupts::watched`].
+    /// Looks after interrupts before an entry, on behalf of [`todo::WATCH`].
     pub(crate) fn watch_interrupts(&mut self) {
         if self.interrupts.is_outdated() || self.shows_timer_in_vain() {
             self.update_interrupts(0);
@@ -294,6 +294,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         if used == 0 && timers == 0 {
             // Most of the time there is nothing to show, or one interrupt and nothing else.
             if fired == 0 && !self.interrupts.waits() || self.show_only(fired) {
+                switch(ich_hcr::EN);
                 return;
             }
         }
@@ -328,8 +329,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let interface = &mut on_cpu.image().interface;
         interface.used = now_used;
         interface.timers = self.interrupts.timers;
-        // SAFETY: the guest's CPU interface.
-        unsafe { sys::write::<ICH_HCR_EL2>(hcr) };
+        switch(hcr);
         if now_used != 0 || self.interrupts.waits() {
             self.shared().ask(todo::WATCH);
         }
@@ -345,8 +345,6 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let Some(register) = register else { return false };
         write_lr(0, register);
         self.on_cpu().image().interface.used = 1;
-        // SAFETY: the guest's CPU interface.
-        unsafe { sys::write::<ICH_HCR_EL2>(ich_hcr::EN) };
         self.shared().ask(todo::WATCH);
         true
     }
@@ -433,6 +431,13 @@ fn end_active(ended: u64, lrs: &mut [u64]) {
 pub(crate) fn is_due(intid: u32, vhe: bool) -> bool {
     let control = if intid == VIRTUAL_TIMER { el1::cntv_ctl(vhe) } else { el1::cntp_ctl(vhe) };
     control & (timer::ENABLE | timer::IMASK | timer::ISTATUS) == timer::ENABLE | timer::ISTATUS
+}
+
+/// Switches the guest's CPU interface on, and the maintenance interrupts it is to have. It may have been switched off
+/// ([`maintenance`](crate::maintenance)).
+fn switch(hcr: u64) {
+    // SAFETY: the guest's CPU interface.
+    unsafe { sys::write::<ICH_HCR_EL2>(hcr) };
 }
 
 /// A list register that shows an interrupt.
