@@ -89,10 +89,19 @@ pub(crate) const VTCR_VS: u64 = 1 << 19;
 pub(crate) mod ich_hcr {
     /// The virtual CPU interface is on.
     pub(crate) const EN: u64 = 1 << 0;
-    /// Maintenance interrupt when at most one list register is in use.
-    pub(crate) const UIE: u64 = 1 << 1;
+    /// Maintenance interrupt when the guest has ended an interrupt that is in no list register.
+    pub(crate) const LRENPIE: u64 = 1 << 2;
     /// Maintenance interrupt when no list register is pending.
     pub(crate) const NPIE: u64 = 1 << 3;
+    /// Writes of `ICC_DIR_EL1` trap, where the CPU can do that.
+    pub(crate) const TDIR: u64 = 1 << 14;
+    /// EOIcount: how many interrupts the guest has ended that are in no list register.
+    pub(crate) const COUNT: u64 = 31 << 27;
+
+    /// The same as a number.
+    pub(crate) const fn counted(hcr: u64) -> u64 {
+        (hcr & COUNT) >> 27
+    }
 }
 
 /// List registers.
@@ -126,6 +135,8 @@ pub(crate) mod lr {
 pub(crate) mod vmcr {
     /// Group 1 is enabled.
     pub(crate) const VENG1: u64 = 1 << 1;
+    /// The end of an interrupt does not deactivate it.
+    pub(crate) const VEOIM: u64 = 1 << 9;
     /// The guest's priority mask.
     pub(crate) const fn mask(vmcr: u64) -> u64 {
         vmcr >> 24

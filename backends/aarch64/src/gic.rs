@@ -1,7 +1,8 @@
 //! The virtual CPU interface: interrupts on their way through the list registers (IHI 0069, chapters 6 and 12.4).
 //!
-//! Of the interrupts that are pending and enabled the most important are in list registers. When they are more than those,
-//! a maintenance interrupt tells that the registers' are used up. The guest acknowledges and ends them without leaving.
+//! Of the interrupts that are pending and enabled the most important are in list registers, and those that are active. When they are
+//! more than there is room, a maintenance interrupt tells that the pending ones in registers are used up, and active ones give
+//! up their registers if need be. The guest acknowledges and ends them without leaving.
 #![allow(unsafe_code)] // writes GIC registers
 
 use alloc::sync::Arc;
@@ -13,6 +14,7 @@ use axvcpu_arm::sysreg::*;
 use crate::control::{ich_hcr, lr, timer, vmcr};
 use crate::image::todo;
 use crate::interface::{read_lr, write_lr};
+use crate::spilled::Spilled;
 use crate::vcpu::ArmVCpu;
 use crate::{el1, sys};
 
@@ -29,6 +31,10 @@ pub(crate) struct Interrupts {
     lines: u64,
     /// Timers whose physical interrupt is active: [`todo::VIRTUAL_TIMER`], [`todo::PHYSICAL_TIMER`].
     timers: u32,
+    /// What is active and in no list register.
+    spilled: Spilled,
+    /// Timers among that whose physical interrupt ends with it.
+    spilled_timers: u32,
     generation: u32,
     forwarding: Arc<dyn Forwarding>,
 }
@@ -59,6 +65,8 @@ impl Interrupts {
             edge_words: 0,
             lines: 0,
             timers: 0,
+            spilled: Spilled::default(),
+            spilled_timers: 0,
             generation: forwarding.generation(),
             forwarding,
         }
@@ -67,7 +75,7 @@ impl Interrupts {
     /// Forgets what was pending.
     pub(crate) fn reset(&mut self) {
         (self.edges, self.edge_words, self.lines) = ([0; 16], 0, 0);
-        self.timers = 0;
+        (self.timers, self.spilled, self.spilled_timers) = (0, Spilled::default(), 0);
     }
 
     pub(crate) fn inject(&mut self, intid: u32) {
@@ -112,8 +120,61 @@ impl Interrupts {
         self.forwarding.take_ended()
     }
 
+    /// Whether anything is not in a list register.
     fn waits(&self) -> bool {
-        self.lines != 0 || self.timers != 0 || self.edge_words != 0
+        self.lines != 0 || self.timers != 0 || self.edge_words != 0 || !self.spilled.is_empty()
+    }
+
+    /// Ends a spilled interrupt. Answers whether it was one.
+    fn end_spilled(&mut self, intid: u32) -> bool {
+        let found = self.spilled.remove(intid);
+        if found && self.spilled_timers & timer_bit(intid) != 0 {
+            self.spilled_timers &= !timer_bit(intid);
+            deactivate(intid);
+        }
+        found
+    }
+
+    /// Ends as many as the hardware has counted: the most important first, as guests do.
+    fn end_counted(&mut self, count: u64) {
+        for _ in 0..count {
+            let Some(first) = self.spilled.first(&*self.forwarding) else { return };
+            self.end_spilled(first);
+        }
+    }
+
+    /// Makes room in list registers that are all active: takes the least important, which is ended last.
+    fn spill(&mut self, lrs: &mut [u64]) {
+        let Some(register) =
+            lrs.iter_mut().max_by_key(|value| **value >> lr::PRIORITY_SHIFT & 0xff)
+        else {
+            return;
+        };
+        let value = core::mem::take(register);
+        let intid = lr::intid(value);
+        self.spilled.insert(intid);
+        if value & lr::HW != 0 {
+            self.spilled_timers |= timer_bit(intid);
+        }
+        if value & lr::PENDING != 0 {
+            self.inject(intid);
+        }
+    }
+
+    /// The list register of the most important spilled interrupt, which is spilled no more.
+    fn unspill(&mut self) -> Option<u64> {
+        let intid = self.spilled.first(&*self.forwarding)?;
+        self.spilled.remove(intid);
+        let hardware = if self.spilled_timers & timer_bit(intid) != 0 {
+            self.spilled_timers &= !timer_bit(intid);
+            lr::HW | physical(intid)
+        } else {
+            0
+        };
+        let line = if hardware == 0 && self.has_line(intid) { lr::EOI } else { 0 };
+        let priority = self.forwarding.priority(intid).unwrap_or(u8::MAX).into();
+        let shown = pending_register(priority, intid) & !lr::PENDING;
+        Some(shown | lr::ACTIVE | hardware | line)
     }
 
     /// The list register of the only interrupt that is pending, a timer's not among them; `None` if there are more, or it is
@@ -153,7 +214,8 @@ impl Interrupts {
 
     /// Fills list registers anew: `lrs` as they were left by the guest, `count` of them. Answers `ICH_HCR_EL2`.
     ///
-    /// Active interrupts keep their registers. Pending ones give theirs up to the most important of all.
+    /// Active interrupts keep their registers, but for one if nothing pending would have any. Pending ones give theirs up to the most
+    /// important of all.
     fn fill(&mut self, lrs: &mut [u64; MAX_LIST_REGISTERS], count: usize) -> u64 {
         let count = count.clamp(1, MAX_LIST_REGISTERS);
         let lrs = &mut lrs[..count];
@@ -181,27 +243,34 @@ impl Interrupts {
                 *register = *register & !lr::EOI | line;
             }
         }
+        for (bit, intid) in TIMERS {
+            if fired & bit != 0 && self.spilled.contains(intid) {
+                fired &= !bit;
+                self.spilled_timers |= bit;
+            }
+        }
         self.timers |= fired;
 
         let mut best: [Candidate; MAX_LIST_REGISTERS] = [0; MAX_LIST_REGISTERS];
-        let (mut found, mut left_over) = (0, false);
-        let room = lrs.iter().filter(|&&value| value == 0).count();
-        let is_active = |intid| lrs.iter().any(|&value| value != 0 && lr::intid(value) == intid);
+        let (mut found, mut all) = (0, 0);
         self.pending(|intid, source| {
             // An active one is shown when it has ended, or in the register that it has.
-            if is_active(intid) {
+            if self.spilled.contains(intid) || lrs.iter().any(|&value| is_of(value, intid)) {
                 return;
             }
             let Some(priority) = self.forwarding.priority(intid) else { return };
             let candidate = candidate(priority, intid, source);
             let place = best[..found].partition_point(|&known| known <= candidate);
-            left_over |= found == room;
-            if place < room {
-                found = (found + 1).min(room);
+            all += 1;
+            if place < count {
+                found = (found + 1).min(count);
                 best[place..found].rotate_right(1);
                 best[place] = candidate;
             }
         });
+        if found != 0 && lrs.iter().all(|&value| value != 0) {
+            self.spill(lrs);
+        }
         // An edge that came while its interrupt was active, and which nothing else will show.
         for register in lrs.iter_mut().filter(|value| **value & lr::ACTIVE != 0) {
             let intid = lr::intid(*register);
@@ -216,8 +285,11 @@ impl Interrupts {
         let mut next = best[..found].iter();
         for register in lrs.iter_mut().filter(|value| **value == 0) {
             let Some((priority, intid, source)) = next.next().map(|&best| parts(best)) else {
-                break;
+                let Some(active) = self.unspill() else { break };
+                *register = active;
+                continue;
             };
+            all -= 1;
             self.take_edge(intid);
             let kind = match source {
                 source::LINE => lr::EOI,
@@ -229,18 +301,10 @@ impl Interrupts {
             };
             *register = pending_register(priority, intid) | kind;
         }
-        let any_pending = lrs.iter().any(|value| value & lr::PENDING != 0);
-        match (left_over, any_pending) {
-            (false, _) => ich_hcr::EN,
-            (true, true) => ich_hcr::EN | ich_hcr::NPIE,
-            (true, false) => {
-                // All registers have active ones: there is room again when one of them has ended.
-                lrs.iter_mut()
-                    .filter(|value| **value & lr::HW == 0)
-                    .for_each(|value| *value |= lr::EOI);
-                ich_hcr::EN | ich_hcr::UIE
-            }
-        }
+        // What is left over is shown when the guest has taken all that is.
+        let left_over = if all != 0 { ich_hcr::NPIE } else { 0 };
+        let spilled = if self.spilled.is_empty() { 0 } else { ich_hcr::LRENPIE | ich_hcr::TDIR };
+        ich_hcr::EN | left_over | spilled
     }
 }
 
@@ -258,6 +322,11 @@ pub(crate) fn each_bit(mut word: u64, mut f: impl FnMut(u32)) {
 /// The bit of a timer's interrupt; 0 for others.
 pub(crate) fn timer_bit(intid: u32) -> u32 {
     TIMERS.iter().find(|timer| timer.1 == intid).map_or(0, |timer| timer.0)
+}
+
+/// Whether a list register has this interrupt.
+fn is_of(register: u64, intid: u32) -> bool {
+    register != 0 && lr::intid(register) == intid
 }
 
 /// Timers as if they were lines.
@@ -291,7 +360,8 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             interface.used = 0;
         }
         let (used, timers) = (interface.used, interface.timers);
-        if used == 0 && timers == 0 {
+        self.interrupts.spilled_timers = interface.spilled_timers;
+        if used == 0 && timers == 0 && self.interrupts.spilled.is_empty() {
             // Most of the time there is nothing to show, or one interrupt and nothing else.
             if fired == 0 && !self.interrupts.waits() || self.show_only(fired) {
                 switch(ich_hcr::EN);
@@ -314,7 +384,16 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             }
         }
         self.retire_timers(&mut lrs[..count], features.vhe);
-        end_active(self.interrupts.renew(), &mut lrs[..count]);
+        let ended = self.interrupts.renew();
+        end_active(ended, &mut lrs[..count]);
+        if !self.interrupts.spilled.is_empty() {
+            each_bit(ended, |intid| {
+                self.interrupts.end_spilled(intid);
+            });
+            let counted = ich_hcr::counted(sys::read::<ICH_HCR_EL2>());
+            let before = core::mem::take(&mut self.on_cpu().image().interface.counted);
+            self.interrupts.end_counted(counted + before);
+        }
         let hcr = self.interrupts.fill(&mut lrs, count);
         let mut now_used = 0;
         for (index, &register) in lrs[..count].iter().enumerate() {
@@ -329,10 +408,34 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let interface = &mut on_cpu.image().interface;
         interface.used = now_used;
         interface.timers = self.interrupts.timers;
+        interface.spilled_timers = self.interrupts.spilled_timers;
         switch(hcr);
         if now_used != 0 || self.interrupts.waits() {
             self.shared().ask(todo::WATCH);
         }
+    }
+
+    /// The guest deactivates an interrupt by `ICC_DIR_EL1`, which traps while anything is spilled.
+    pub(crate) fn deactivated(&mut self, intid: u32) {
+        if sys::read::<ICH_VMCR_EL2>() & vmcr::VEOIM == 0 {
+            return; // it has been with the end
+        }
+        self.interrupts.spilled_timers = self.on_cpu().image().interface.spilled_timers;
+        if !self.interrupts.end_spilled(intid) {
+            let used = self.on_cpu().image().interface.used;
+            each_bit(used.into(), |index| {
+                let value = read_lr(index as usize);
+                if value & lr::ACTIVE != 0 && is_of(value, intid) {
+                    if value & lr::HW != 0 {
+                        deactivate(intid);
+                    }
+                    let pending = value & lr::PENDING != 0;
+                    write_lr(index as usize, if pending { value & !lr::ACTIVE } else { 0 });
+                }
+            });
+        }
+        self.on_cpu().image().interface.spilled_timers = self.interrupts.spilled_timers;
+        self.shared().ask(todo::INTERRUPTS);
     }
 
     /// If a single interrupt is pending that is enabled: shows it, in the first list register. All are empty.
@@ -389,6 +492,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let mut on_cpu = self.on_cpu();
         let interface = &on_cpu.image().interface;
         let mut found = interface.timers & timer_bit(intid) != 0;
+        found |= self.interrupts.spilled.contains(intid);
         each_bit(interface.used.into(), |index| {
             let value = read_lr(index as usize);
             found |= value >> 62 != 0 && lr::intid(value) == intid;

@@ -201,24 +201,92 @@ fn a_more_important_one_takes_the_place_of_one_that_only_waits() {
 }
 
 #[test]
-fn active_ones_keep_their_registers() {
+fn active_ones_give_up_their_registers_for_pending_ones() {
+    let table = Arc::new(Table::default());
+    table.0.lock().unwrap().extend((32..42).map(|intid| (intid, Some(8 * (42 - intid) as u8))));
+    let mut bench = Bench::with(table);
+    // Each preempts the one before.
+    for intid in 32..42 {
+        bench.interrupts.inject(intid);
+        assert_eq!(bench.fill(), [intid]);
+        bench.acknowledge(intid);
+    }
+    let wanted = ich_hcr::EN | ich_hcr::LRENPIE | ich_hcr::TDIR;
+    assert_eq!(bench.hcr, wanted);
+    // The least important ones, which end last, are not in registers.
+    for intid in 32..38 {
+        assert!(bench.interrupts.spilled.contains(intid), "{intid}");
+    }
+    for intid in (38..42).rev() {
+        bench.end(intid);
+        bench.fill();
+    }
+    assert_eq!(bench.hcr, wanted, "two are left over");
+    assert!(!bench.interrupts.spilled.contains(37) && bench.interrupts.spilled.contains(33));
+    for intid in (32..38).rev() {
+        bench.end(intid);
+        bench.fill();
+    }
+    assert_eq!((bench.hcr, bench.interrupts.waits()), (ich_hcr::EN, false));
+}
+
+#[test]
+fn ends_that_the_hardware_has_counted_are_those_of_the_most_important() {
     let mut bench = Bench::new();
+    for intid in 32..40 {
+        bench.interrupts.inject(intid);
+        bench.fill();
+        bench.acknowledge(intid);
+    }
+    let spilled = (32..40).filter(|&intid| bench.interrupts.spilled.contains(intid));
+    let spilled: Vec<_> = spilled.collect();
+    assert_eq!(spilled.len(), 4);
+    bench.interrupts.end_counted(2);
+    assert!(!bench.interrupts.spilled.contains(spilled[0]));
+    assert!(!bench.interrupts.spilled.contains(spilled[1]));
+    assert!(bench.interrupts.spilled.contains(spilled[2]));
+    bench.interrupts.end_counted(9);
+    bench.fill();
+    assert!(!bench.interrupts.waits());
+    // It was active once: it can be pending again.
+    bench.interrupts.inject(spilled[0]);
+    assert_eq!(bench.fill(), [spilled[0]]);
+}
+
+#[test]
+fn a_timer_that_has_lost_its_register_ends_the_physical_one_all_the_same() {
+    let table = Arc::new(Table::default());
+    table.0.lock().unwrap().push((27, Some(0xf0)));
+    let mut bench = Bench::with(table);
+    bench.interrupts.timers = todo::VIRTUAL_TIMER;
+    bench.fill();
+    bench.acknowledge(27);
     for intid in 32..36 {
         bench.interrupts.inject(intid);
         bench.fill();
         bench.acknowledge(intid);
     }
-    bench.interrupts.inject(50);
+    assert!(bench.interrupts.spilled.contains(27));
+    assert_eq!(bench.interrupts.spilled_timers, todo::VIRTUAL_TIMER);
+    bench.end(35);
+    bench.fill();
+    assert_eq!(*bench.register(27) & (lr::HW | lr::ACTIVE), lr::HW | lr::ACTIVE, "and is back");
+    assert_eq!(bench.interrupts.spilled_timers, 0);
+}
+
+#[test]
+fn an_edge_of_a_spilled_one_waits_for_its_end() {
+    let mut bench = Bench::new();
+    for intid in 32..37 {
+        bench.interrupts.inject(intid);
+        bench.fill();
+        bench.acknowledge(intid);
+    }
+    let spilled = (32..37).find(|&intid| bench.interrupts.spilled.contains(intid)).unwrap();
+    bench.interrupts.inject(spilled);
     assert_eq!(bench.fill(), []);
-    assert_eq!(
-        bench.hcr,
-        ich_hcr::EN | ich_hcr::UIE,
-        "there is no pending one whose end would tell"
-    );
-    assert_ne!(*bench.register(33) & lr::EOI, 0, "the end of any tells");
-    bench.end(33);
-    assert_eq!(bench.fill(), [50]);
-    assert_eq!(*bench.register(32) & lr::EOI, 0);
+    assert!(bench.interrupts.end_spilled(spilled));
+    assert_eq!(bench.fill(), [spilled]);
 }
 
 #[test]

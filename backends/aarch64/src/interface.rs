@@ -18,6 +18,10 @@ pub(crate) struct Interface {
     pub(crate) used: u32,
     /// Timers whose physical interrupt is active and which are in no list register.
     pub(crate) timers: u32,
+    /// The same of those that are active in the guest and have lost their list register.
+    pub(crate) spilled_timers: u32,
+    /// Ends of spilled interrupts that the hardware has counted.
+    pub(crate) counted: u64,
 }
 
 impl Interface {
@@ -43,6 +47,8 @@ impl Interface {
             }
         });
         deactivate_timers(core::mem::take(&mut self.timers));
+        deactivate_timers(core::mem::take(&mut self.spilled_timers));
+        self.counted += ich_hcr::counted(sys::read::<ICH_HCR_EL2>());
         // SAFETY: nobody's CPU interface.
         unsafe { sys::write::<ICH_HCR_EL2>(0) };
     }

@@ -27,6 +27,7 @@ mod percpu;
 mod prepare;
 mod raise;
 mod slot;
+mod spilled;
 mod switch;
 mod sys;
 mod sysreg;

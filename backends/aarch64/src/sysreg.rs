@@ -96,6 +96,10 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
     fn single_register(&mut self, reg: u16, value: Option<u64>) -> Answer {
         match (reg, value) {
             (ICC_SGI1R_EL1, Some(value)) => Answer::Exit(self.software_interrupt(value)),
+            (ICC_DIR_EL1, Some(value)) => {
+                self.deactivated(value as u32 & 0xff_ffff);
+                NOTHING
+            }
             // Of the groups there are not.
             (ICC_ASGI1R_EL1 | ICC_SGI0R_EL1, Some(_)) => NOTHING,
             // System registers are on, and nothing else ever is.

@@ -4,6 +4,7 @@
 use axvcpu::AxVCpuHal;
 use axvcpu_arm::sysreg::ICH_HCR_EL2;
 
+use crate::control::ich_hcr;
 use crate::gic::timer_bit;
 use crate::image::todo;
 use crate::slot::Slot;
@@ -37,7 +38,8 @@ pub fn maintenance<H: AxVCpuHal>() {
     if let Some(shared) = unsafe { slot.resident.get().as_ref() } {
         shared.ask(todo::INTERRUPTS);
     }
+    let counted = sys::read::<ICH_HCR_EL2>() & ich_hcr::COUNT;
     // SAFETY: the interface is off until then, and no guest is in between.
-    unsafe { sys::write::<ICH_HCR_EL2>(0) };
+    unsafe { sys::write::<ICH_HCR_EL2>(counted) };
     sys::synchronize();
 }
