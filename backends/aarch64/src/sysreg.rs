@@ -27,6 +27,9 @@ impl Default for Debug {
 /// of debug exceptions (KDE, MDE).
 const MDSCR_KEPT: u64 = 1 | 1 << 13 | 1 << 15;
 
+/// op0 and op1 of the debug communication channel, which EL0 may look at.
+const DEBUG_COMMUNICATION: (u16, u16) = (2, 3);
+
 /// An answer to an access.
 enum Answer {
     /// It is done, with this value if it was a read.
@@ -45,8 +48,8 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
         let reg = sysreg::reg(field(20, 2), field(14, 3), field(10, 4), field(1, 4), field(17, 3));
         let (register, read) = (field(5, 5) as u8, cause & 1 != 0);
         let value = if read { None } else { Some(self.x(register)) };
-        let answer = if self.in_user_mode() {
-            Answer::Undefined // EL0 has nothing of what traps
+        let answer = if self.in_user_mode() && (op0(reg), op1(reg)) != DEBUG_COMMUNICATION {
+            Answer::Undefined // EL0 has nothing else of what traps
         } else {
             self.answer(reg, value)
         };

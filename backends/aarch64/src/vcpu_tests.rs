@@ -247,6 +247,11 @@ fn registers_that_trap() {
     vcpu.context.pc = PC;
     assert_eq!(system(&mut vcpu, ID_AA64PFR0_EL1, None), None);
     assert_eq!(vcpu.context.pc, 0x2_0400);
+    // But for the channel to a debugger, with nobody at the other end (MDCCSR_EL0).
+    vcpu.context.pstate = 0;
+    vcpu.context.pc = PC;
+    assert_eq!(system(&mut vcpu, reg(2, 3, 0, 1, 0), None), None);
+    assert_eq!((vcpu.x(4), vcpu.context.pc), (0, PC + 4));
 }
 
 #[test]

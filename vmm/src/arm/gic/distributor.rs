@@ -14,8 +14,8 @@ const CTLR: u64 = 0x0000;
 /// `GICD_CTLR`: affinity routing is on, and there is a single security state. Both always.
 const ARE_AND_DS: u64 = 1 << 4 | 1 << 6;
 const TYPER: u64 = 0x0004;
-/// `GICD_TYPER`: 32 × (1 + 1) interrupts, with numbers of 10 bits.
-const TYPE: u64 = 1 | 9 << 19;
+/// `GICD_TYPER`: 32 × (1 + 1) interrupts, with numbers of 10 bits; every one goes to the CPU it is routed to (No1N).
+const TYPE: u64 = 1 | 9 << 19 | 1 << 25;
 /// The routes of the shared interrupts, 8 bytes each.
 const IROUTER: u64 = 0x6000 + 8 * 32;
 const IROUTER_END: u64 = IROUTER + 8 * SPIS as u64;

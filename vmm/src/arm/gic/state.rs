@@ -17,8 +17,6 @@ const GROUP0: u32 = 1 << 0;
 const GROUP1: u32 = 1 << 1;
 /// Priorities have 32 levels.
 const PRIORITY: u8 = 0xf8;
-/// `GICD_IROUTER`: any CPU will do.
-const ANY: u32 = 1 << 31;
 /// `GICD_IROUTER`: Aff2 to Aff0.
 const AFFINITY: u32 = 0x00ff_ffff;
 
@@ -110,7 +108,7 @@ impl State {
     /// The CPU that a shared interrupt goes to; none if there is none with its affinity.
     pub(super) fn target(&self, index: usize) -> Option<usize> {
         let route = self.spis.get(index)?.route.load(Ordering::SeqCst);
-        let cpu = if route & ANY != 0 { 0 } else { affinity::cpu(route.into())? };
+        let cpu = affinity::cpu(route.into())?;
         (cpu < self.cpus.len()).then_some(cpu)
     }
 
@@ -120,7 +118,7 @@ impl State {
 
     /// Changes a route. Answers whether it is another one.
     pub(super) fn set_route(&self, index: usize, route: u32) -> bool {
-        let route = route & (ANY | AFFINITY);
+        let route = route & AFFINITY;
         self.spis.get(index).is_some_and(|spi| spi.route.swap(route, Ordering::SeqCst) != route)
     }
 
