@@ -14,12 +14,14 @@ use super::guest::*;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 use crate::requests::{run_while, unexpected, wait_for};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 13] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 15] {
     [
         ("gic: the most important comes first", priorities),
         ("gic: a more important one interrupts a handler", preemption),
         ("gic: more are pending than fit, in their order", crowded),
         ("gic: more are pending than fit, without exits", crowded_inside),
+        ("gic: handlers nest deeper than fit", nested),
+        ("gic: more are active than fit, ended in two steps", unfinished),
         ("gic: disabled ones wait until they are enabled", enabled_later),
         ("gic: enabled while the guest runs", enabled_while_running),
         ("gic: one that is disabled while it is pending waits", disabled_pending),
@@ -423,6 +425,86 @@ fn end_modes<S: Subject>(subject: &S) -> Verdict {
     ensure_eq!(hart.report()?, 33, "ICC_IAR1, the line still being high");
     hart.mark(4)?;
     ensure_eq!(hart.report()?, 33, "ICC_IAR1 after the end");
+    Ok(())
+}
+
+/// Each is acknowledged while those before are active; then they end, the most important first.
+fn nested<S: Subject>(subject: &S) -> Verdict {
+    let distributor = Distributor::new(rank);
+    let bench = boot(subject, &distributor, |g| {
+        g.gic_on();
+        for _ in 0..2 {
+            for _ in MANY {
+                g.mark(1);
+                g.report_sys(sys::ICC_IAR1_EL1);
+            }
+            for vector in MANY.rev() {
+                g.li(X20, vector as u64);
+                g.msr(sys::ICC_EOIR1_EL1, X20);
+            }
+            g.isb();
+            g.report_sys(sys::ICC_RPR_EL1);
+            g.report_sys(sys::ICC_IAR1_EL1);
+        }
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for _ in 0..2 {
+        // The least important first: `rank` has them the other way round.
+        for vector in MANY {
+            hart.mark(1)?;
+            vcpu.inject_interrupt(vector)?;
+            ensure_eq!(hart.report()?, vector as u64, "ICC_IAR1");
+        }
+        ensure_eq!(hart.report()?, 0xff, "ICC_RPR after all have ended");
+        ensure_eq!(hart.report()?, 1023, "ICC_IAR1 after all have ended");
+    }
+    hart.end()
+}
+
+/// Without an exit of the guest's own: all are acknowledged and dropped, then deactivated in another order.
+fn unfinished<S: Subject>(subject: &S) -> Verdict {
+    let distributor = Distributor::new(rank);
+    let bench = boot(subject, &distributor, |g| {
+        g.gic_on();
+        g.set_sys(sys::ICC_CTLR_EL1, 2); // EOImode
+        g.li(X19, DATA);
+        g.isb();
+        for _ in 0..2 {
+            g.mark(1);
+            for _ in MANY {
+                // Those that did not fit come soon after the others were taken.
+                g.li(X22, 10_000_000);
+                let (again, taken) = (g.here_label(), g.label());
+                g.mrs(X20, sys::ICC_IAR1_EL1);
+                g.cmp_imm(X20, 1023);
+                g.b_cond(Cond::Ne, taken);
+                g.sub_imm(X22, X22, 1);
+                g.cbnz(X22, again);
+                g.bind(taken);
+                g.str_post(X20, X19, 8);
+                g.msr(sys::ICC_EOIR1_EL1, X20);
+                g.isb();
+            }
+            for vector in MANY {
+                g.li(X20, vector as u64);
+                g.msr(sys::ICC_DIR_EL1, X20);
+            }
+            g.isb();
+        }
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for _ in 0..2 {
+        hart.mark(1)?;
+        for vector in MANY {
+            vcpu.inject_interrupt(vector)?;
+        }
+    }
+    hart.end()?;
+    let order = MANY.rev().chain(MANY.rev());
+    for (index, vector) in (0..).zip(order) {
+        let found = bench.space.read(DATA + 8 * index)?;
+        ensure_eq!(found, vector as u64, "the interrupt that came after {index} others");
+    }
     Ok(())
 }
 
