@@ -41,6 +41,8 @@ const WALK: u64 = 1 << 37;
 const SYSTEM: u64 = 1 << 38;
 /// It changes its base register, bits 40 to 44, by the 9 bits from 45 on.
 const WRITE_BACK: u64 = 1 << 39;
+/// Nothing is open, and an answer would go nowhere: the exit is like that of a call and was none.
+const NO_RESULT: u64 = 1 << 54;
 const BASE_SHIFT: u32 = 40;
 const DELTA_SHIFT: u32 = 45;
 
@@ -106,10 +108,21 @@ impl Open {
         Self { at, va: 0, bits: OPEN | SYSTEM | kind }
     }
 
+    /// After an exit that may be answered like a call's, but has no register for that.
+    pub(crate) fn without_result() -> Self {
+        Self { bits: NO_RESULT, ..Self::NOTHING }
+    }
+
     /// Whether there is an access.
     #[inline(always)]
     pub(crate) fn is_open(&self) -> bool {
-        self.bits != 0
+        self.bits & OPEN != 0
+    }
+
+    /// Whether an answer is the result of a call.
+    #[inline(always)]
+    pub(crate) fn is_call(&self) -> bool {
+        self.bits == 0
     }
 
     /// Forgets it.

@@ -67,7 +67,7 @@ impl<H: AxVCpuHal> ArmVCpu<H> {
             }
             Answer::Exit(left) => {
                 if let Left::SendIpi { .. } = left {
-                    self.open = Open::NOTHING; // no access that could fail
+                    self.open = Open::without_result(); // nor an access that could fail
                 } else {
                     self.open = Open::system(self.place(), read.then_some(register));
                 }

@@ -385,7 +385,9 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
     fn set_return_value(&mut self, val: u64) {
         let open = self.open;
         let Some(dest) = open.dest() else {
-            self.context.x[0] = val; // of a call
+            if open.is_call() {
+                self.context.x[0] = val;
+            }
             return;
         };
         let width = open.width();

@@ -281,6 +281,9 @@ fn software_interrupts() {
     assert_eq!(send(1 << 32 | 0xffff), ipi(0, 0, 0), "other clusters there are not");
     assert_eq!(vcpu.context.pc, PC + 16);
     assert_eq!(vcpu.retry(), Err(AxError::NotAsked));
+    vcpu.context.x[0] = 5;
+    vcpu.set_return_value(0); // may be given, and goes nowhere
+    assert_eq!((vcpu.x(0), vcpu.context.pc), (5, PC + 16));
 }
 
 #[test]
