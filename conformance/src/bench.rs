@@ -22,10 +22,33 @@ type CreateConfig<S> = <<S as Subject>::Arch as AxArchVCpu>::CreateConfig;
 /// somewhere.
 const PATIENCE: usize = 200_000;
 
+/// A guest program in the making: what the guests of every architecture do. Each has its own instructions besides.
+pub(crate) trait Program: Sized {
+    /// Assembles `body` between what every guest begins with, which installs its handler, and the program's end.
+    fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>>;
+
+    /// Reports a number that tells one place in the program from another.
+    fn mark(&mut self, number: u64);
+
+    /// Waits for an interrupt.
+    fn wfi(&mut self);
+
+    /// Waits for interrupts, for ever.
+    fn wait_for_ever(&mut self);
+
+    /// Reports the word at an address, for ever.
+    fn report_for_ever(&mut self, address: u64);
+
+    /// Executes for ever without leaving the guest, counting in the first word of data.
+    fn count_for_ever(&mut self);
+}
+
 /// What is special about the guests of an architecture.
 pub(crate) trait Isa {
     /// The stage-2 tables.
     type Format: Format + Send + Sync;
+    /// A program.
+    type Guest: Program;
 
     /// Where guests start.
     const CODE: u64;
@@ -61,6 +84,12 @@ pub(crate) trait Isa {
     fn trap(args: [u64; 6]) -> Self::Trap;
 }
 
+/// The guests of an architecture on a subject.
+pub(crate) trait GuestsOf<S>: Isa {
+    /// The shape of the stage-2 tables that the backend is given.
+    fn format(subject: &S) -> Self::Format;
+}
+
 /// A machine. Fields are dropped in this order: the memory outlives the vCPUs.
 pub(crate) struct Bench<S: Subject, I: Isa> {
     pub(crate) harts: Vec<Hart<S, I>>,
@@ -73,21 +102,41 @@ pub(crate) struct Hart<S: Subject, I: Isa> {
     isa: core::marker::PhantomData<fn() -> I>,
 }
 
-impl<S: Subject, I: Isa> Bench<S, I> {
+impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
     /// A machine with memory and without vCPUs.
-    pub(crate) fn with_memory(format: I::Format) -> Verdict<Self> {
-        let mut space = Space::new(format)?;
+    pub(crate) fn empty(subject: &S) -> Verdict<Self> {
+        let mut space = Space::new(I::format(subject))?;
         space.add(I::CODE, I::CODE_PAGES, Some(Perms::RWX))?;
         space.add(I::DATA, I::DATA_PAGES, Some(Perms::RW))?;
         Ok(Self { harts: Vec::new(), space })
     }
 
+    /// A machine whose one vCPU is bound to this physical CPU and about to start with `body`.
+    pub(crate) fn boot(subject: &S, body: impl FnOnce(&mut I::Guest)) -> Verdict<Self> {
+        Self::boot_many(subject, 1, body)
+    }
+
+    /// The same with several vCPUs, all bound here, which find their number in a register.
+    pub(crate) fn boot_many(
+        subject: &S,
+        count: usize,
+        body: impl FnOnce(&mut I::Guest),
+    ) -> Verdict<Self> {
+        let mut bench = Self::empty(subject)?;
+        bench.load(body)?;
+        bench.add_bound(subject, count)?;
+        Ok(bench)
+    }
+}
+
+impl<S: Subject, I: Isa> Bench<S, I> {
     /// Puts a program where guests start.
-    pub(crate) fn load_program(&mut self, program: &[u8]) -> Verdict {
+    pub(crate) fn load(&mut self, body: impl FnOnce(&mut I::Guest)) -> Verdict {
+        let program = I::Guest::assemble(body)?;
         if program.len() as u64 > I::CODE_PAGES * 4096 {
             fail!("the suite's own guest is too long: {} bytes", program.len());
         }
-        Ok(self.space.fill(I::CODE, program)?)
+        Ok(self.space.fill(I::CODE, &program)?)
     }
 
     /// Makes vCPUs, all bound here, which find their number in a register.

@@ -3,12 +3,18 @@
 use axvcpu::AccessWidth::Dword;
 use axvcpu::{AxArchVCpu, AxError, AxVCpu, GuestPhysAddr, VCpuState, current_ids};
 
-use crate::bench::{Bench, Exit, Hart, Isa, pattern};
+use crate::bench::{Bench, Exit, GuestsOf, Hart, Isa, Program, pattern};
 use crate::report::{Verdict, ensure, ensure_eq};
 use crate::subject::Subject;
 
-/// Takes a vCPU through every state, in a machine that has none. Its guest marks 1, waits, marks 2 and ends.
-pub(crate) fn states<S: Subject, I: Isa>(subject: &S, mut bench: Bench<S, I>) -> Verdict {
+/// Takes a vCPU through every state.
+pub(crate) fn states<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut bench = Bench::<S, I>::empty(subject)?;
+    bench.load(|g| {
+        g.mark(1);
+        g.wfi();
+        g.mark(2);
+    })?;
     let vcpu = AxVCpu::new(5, 6, 0, None, subject.create_config()?)?;
     ensure_eq!((vcpu.vm_id(), vcpu.vcpu_id()), (5, 6), "ids");
     bench.harts.push(Hart::new(vcpu));
@@ -62,8 +68,8 @@ pub(crate) fn states<S: Subject, I: Isa>(subject: &S, mut bench: Bench<S, I>) ->
     Ok(())
 }
 
-/// The guest marks 1.
-pub(crate) fn current<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
+pub(crate) fn current<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| g.mark(1))?;
     type Hal<S> = <<S as Subject>::Arch as AxArchVCpu>::Hal;
     ensure_eq!(current_ids::<Hal<S>>(), None, "bound");
     let exit = bench.hart().run()?;

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axvcpu::{AccessWidth, AxError, AxVCpu, VCpuState};
 
-use crate::bench::{Bench, Exit, Isa, dispatch};
+use crate::bench::{Bench, Exit, GuestsOf, Isa, Program, dispatch};
 use crate::report::{Stop, Verdict, ensure, ensure_eq, fail};
 use crate::subject::Subject;
 
@@ -98,8 +98,12 @@ pub(crate) fn kick_before<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
     hart.end()
 }
 
-/// The guest marks 1, waits and marks 2.
-pub(crate) fn kick_between<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
+pub(crate) fn kick_between<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.mark(1);
+        g.wfi();
+        g.mark(2);
+    })?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     hart.mark(1)?;
     vcpu.kick();
@@ -111,8 +115,8 @@ pub(crate) fn kick_between<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
     hart.mark(2)
 }
 
-/// The guest counts in its data for ever.
-pub(crate) fn kick_during<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>) -> Verdict {
+pub(crate) fn kick_during<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, Program::count_for_ever)?;
     let (vcpu, space) = (bench.vcpu(), &bench.space);
     let runs = AtomicU64::new(0);
     let done = AtomicBool::new(false);
@@ -185,8 +189,13 @@ pub(crate) fn block<S: Subject, I: Isa>(bench: &Bench<S, I>, vector: usize) -> V
     Ok(())
 }
 
-/// The guest waits three times, and marks 1.
-pub(crate) fn wake_before<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
+pub(crate) fn wake_before<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        for _ in 0..3 {
+            g.wfi();
+        }
+        g.mark(1);
+    })?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     vcpu.wake();
     vcpu.wake();
@@ -200,8 +209,8 @@ pub(crate) fn wake_before<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
     hart.mark(1)
 }
 
-/// The guest waits for ever.
-pub(crate) fn wake_race<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>) -> Verdict {
+pub(crate) fn wake_race<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, Program::wait_for_ever)?;
     let vcpu = bench.vcpu();
     let halts = AtomicU64::new(0);
     run_while(
@@ -224,12 +233,12 @@ pub(crate) fn wake_race<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>) ->
     )
 }
 
-/// The guest counts in its data for ever. `gpr` is a register of it.
-pub(crate) fn refused_while_running<S: Subject, I: Isa>(
+/// `gpr` is a register of the guest that it does not use.
+pub(crate) fn refused_while_running<S: Subject, I: GuestsOf<S>>(
     subject: &S,
-    bench: &Bench<S, I>,
     gpr: usize,
 ) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, Program::count_for_ever)?;
     let (vcpu, space) = (bench.vcpu(), &bench.space);
     let done = AtomicBool::new(false);
     two_cpus(

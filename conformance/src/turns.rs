@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use axvcpu::Fence;
 use axvcpu_stage2::Perms;
 
-use crate::bench::{Bench, Isa};
+use crate::bench::{Bench, GuestsOf, Isa, Program};
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 use crate::requests::{two_cpus, wait_for};
 use crate::subject::Subject;
@@ -36,13 +36,10 @@ pub(crate) fn take_turns<S: Subject>(
 }
 
 /// vCPUs of two machines come and go, until whatever tells their translations apart has been used up; two stay all the
-/// while. `boot` makes a machine whose guests report what is in the window, for ever.
-pub(crate) fn crowd<S: Subject, I: Isa>(
-    subject: &S,
-    boot: impl Fn() -> Verdict<Bench<S, I>>,
-) -> Verdict {
+/// while.
+pub(crate) fn crowd<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
     let machine = |value| -> Verdict<_> {
-        let mut bench = boot()?;
+        let mut bench = Bench::<S, I>::boot(subject, |g| g.report_for_ever(I::WINDOW))?;
         bench.space.add(I::WINDOW, 1, Some(Perms::RW))?;
         bench.space.write(I::WINDOW, value)?;
         Ok((bench, value))
@@ -98,9 +95,11 @@ pub(crate) fn registers<S: Subject, I: Isa>(
     })
 }
 
-/// The guest reports what is in the window, for ever.
-pub(crate) fn pages<S: Subject, I: Isa>(subject: &S, mut bench: Bench<S, I>) -> Verdict {
+/// Pages are exchanged while the guest reports what is in the window.
+pub(crate) fn pages<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
     const TURNS: usize = 30;
+    let mut bench = Bench::<S, I>::empty(subject)?;
+    bench.load(|g| g.report_for_ever(I::WINDOW))?;
     bench.space.add(I::FIRST, 1, None)?;
     bench.space.add(I::SECOND, 1, None)?;
     bench.space.write(I::FIRST, 0)?;

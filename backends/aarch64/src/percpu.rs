@@ -41,7 +41,16 @@ pub struct Features {
     pub sve_bytes: usize,
 }
 
+/// The bits of a physical address, by `ID_AA64MMFR0_EL1.PARange` and `VTCR_EL2.PS`. More than the last there is no room for in a
+/// descriptor.
+const PA_BITS: [u32; 6] = [32, 36, 40, 42, 44, 48];
+
 impl Features {
+    /// [`pa_bits`](Self::pa_bits) as `VTCR_EL2.PS` has it.
+    pub(crate) fn pa_range(&self) -> u64 {
+        PA_BITS.iter().rposition(|&bits| bits <= self.pa_bits).unwrap_or(0) as u64
+    }
+
     /// Whether stage-2 tables of this shape can be used.
     pub fn has_stage2(&self, ipa: Ipa) -> bool {
         // A table that starts at the highest level needs addresses that reach there.
@@ -351,14 +360,7 @@ fn detect() -> Option<Features> {
         mpam: field(pfr0, 40) != 0 || field(sys::read::<ID_AA64PFR1_EL1>(), 16) != 0,
         hcrx: field(mmfr1, 40) != 0,
         vmid_bits: if field(mmfr1, 4) == 2 { 16 } else { 8 },
-        pa_bits: match field(mmfr0, 0) {
-            0 => 32,
-            1 => 36,
-            2 => 40,
-            3 => 42,
-            4 => 44,
-            _ => 48, // what a descriptor has room for
-        },
+        pa_bits: PA_BITS[(field(mmfr0, 0) as usize).min(PA_BITS.len() - 1)],
         list_registers,
         priority_registers,
         sve_bytes: usize::from(field(pfr0, 32) != 0), // measured later
@@ -403,6 +405,7 @@ mod tests {
         assert_eq!(Features::unpack(features.pack(), 256), features);
         let others = Features { pauth: true, hcrx: true, ..Features::default() };
         assert_eq!(Features::unpack(others.pack(), 0), others);
+        assert_eq!((features.pa_range(), others.pa_range()), (4, 0));
         assert!(features.has_stage2(IPA39) && features.has_stage2(IPA44));
         assert!(!features.has_stage2(IPA48));
     }

@@ -232,21 +232,16 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
         }
         let sve_bytes = if config.sve { features.sve_bytes } else { 0 };
         let shared = Image::shared(sve_bytes)?;
-        let pa_range = match features.pa_bits {
-            0..36 => 0,
-            36..40 => 1,
-            40..42 => 2,
-            42..44 => 3,
-            44..48 => 4,
-            _ => 5,
-        };
         let start = if config.stage2.levels() == 4 { 2 } else { 1 };
         let vs = if features.vmid_bits == 16 { VTCR_VS } else { 0 };
         let wfe = if config.trap_wfe { hcr::TWE } else { 0 };
         // SAFETY: nobody else has it yet.
         let image = unsafe { shared.image() };
-        image.stage2_control =
-            VTCR | vs | pa_range << 16 | start << 6 | u64::from(64 - config.stage2.bits());
+        image.stage2_control = VTCR
+            | vs
+            | features.pa_range() << 16
+            | start << 6
+            | u64::from(64 - config.stage2.bits());
         image.hcr = guest_hcr(&features) | wfe;
         image.mpidr = 1 << 31 | affinity::of(vcpu_id);
         image.time_offset = config.time_offset;

@@ -38,6 +38,7 @@ impl Trap {
 
 impl bench::Isa for Arm {
     type Format = Ipa;
+    type Guest = Guest;
     type Trap = Trap;
 
     const CODE: u64 = CODE;
@@ -55,32 +56,9 @@ impl bench::Isa for Arm {
     }
 }
 
-impl<S: Subject> Bench<S> {
-    /// A machine with memory and without vCPUs.
-    pub(super) fn empty(subject: &S) -> Verdict<Self> {
-        Self::with_memory(subject.stage2())
-    }
-
-    /// A machine whose one vCPU is bound to this physical CPU and about to start with `body`.
-    pub(super) fn boot(subject: &S, body: impl FnOnce(&mut Guest)) -> Verdict<Self> {
-        Self::boot_many(subject, 1, body)
-    }
-
-    /// The same with several vCPUs, all bound here, which find their number in `x0`.
-    pub(super) fn boot_many(
-        subject: &S,
-        count: usize,
-        body: impl FnOnce(&mut Guest),
-    ) -> Verdict<Self> {
-        let mut bench = Self::empty(subject)?;
-        bench.load(body)?;
-        bench.add_bound(subject, count)?;
-        Ok(bench)
-    }
-
-    /// Puts a program where guests start.
-    pub(super) fn load(&mut self, body: impl FnOnce(&mut Guest)) -> Verdict {
-        self.load_program(&Guest::assemble(body)?)
+impl<S: Subject> bench::GuestsOf<S> for Arm {
+    fn format(subject: &S) -> Ipa {
+        subject.stage2()
     }
 }
 

@@ -6,7 +6,7 @@ use core::ops::{Deref, DerefMut};
 use axvcpu_arm::asm::*;
 pub(super) use axvcpu_arm::sysreg as sys;
 
-pub(super) use crate::bench::pattern;
+pub(super) use crate::bench::{Program, pattern};
 use crate::report::{Failure, Verdict};
 
 /// Where guests start.
@@ -91,22 +91,6 @@ impl DerefMut for Guest {
 }
 
 impl Guest {
-    /// Assembles `body` between installing the vectors, which uses `x9`, and the program's end.
-    pub(super) fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>> {
-        let mut asm = Asm::new(CODE);
-        let vectors = asm.label();
-        let mut guest = Self { asm, vectors };
-        guest.la(X9, vectors);
-        guest.msr(sys::VBAR_EL1, X9);
-        guest.isb();
-        body(&mut guest);
-        guest.end();
-        guest.write_vectors();
-        guest.asm.finish().map_err(|error| {
-            Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
-        })
-    }
-
     fn write_vectors(&mut self) {
         let (common, interrupt, call, back) =
             (self.label(), self.label(), self.label(), self.label());
@@ -169,12 +153,6 @@ impl Guest {
         if register != X1 {
             self.mov(X1, register);
         }
-        self.call_host(REPORT);
-    }
-
-    /// Reports a number that tells one place in the program from another.
-    pub(super) fn mark(&mut self, number: u64) {
-        self.li(X1, number);
         self.call_host(REPORT);
     }
 
@@ -257,9 +235,42 @@ impl Guest {
         self.bind(start);
         self.set_vectors(table);
     }
+}
 
-    /// Reports the word at an address, for ever. Uses `x19` and `x20`.
-    pub(super) fn report_for_ever(&mut self, address: u64) {
+impl Program for Guest {
+    /// Uses `x9` to install the vectors.
+    fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>> {
+        let mut asm = Asm::new(CODE);
+        let vectors = asm.label();
+        let mut guest = Self { asm, vectors };
+        guest.la(X9, vectors);
+        guest.msr(sys::VBAR_EL1, X9);
+        guest.isb();
+        body(&mut guest);
+        guest.end();
+        guest.write_vectors();
+        guest.asm.finish().map_err(|error| {
+            Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
+        })
+    }
+
+    fn mark(&mut self, number: u64) {
+        self.li(X1, number);
+        self.call_host(REPORT);
+    }
+
+    fn wfi(&mut self) {
+        self.asm.wfi();
+    }
+
+    fn wait_for_ever(&mut self) {
+        let again = self.here_label();
+        self.wfi();
+        self.b(again);
+    }
+
+    /// Uses `x19` and `x20`.
+    fn report_for_ever(&mut self, address: u64) {
         self.li(X19, address);
         let again = self.here_label();
         self.ldr(X20, X19, 0);
@@ -267,8 +278,8 @@ impl Guest {
         self.b(again);
     }
 
-    /// Executes for ever without leaving the guest, counting in the first word of data. Uses `x9` and `x10`.
-    pub(super) fn count_for_ever(&mut self) {
+    /// Uses `x9` and `x10`.
+    fn count_for_ever(&mut self) {
         self.li(X9, DATA);
         let again = self.here_label();
         self.ldr(X10, X9, 0);

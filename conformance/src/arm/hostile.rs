@@ -8,8 +8,9 @@ use axvcpu_stage2::{PAGE_SIZE, Perms};
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Exit, dispatch};
+use super::bench::{Arm, Bench, Exit, dispatch};
 use super::guest::*;
+use crate::bench::Isa;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 use crate::requests::two_cpus;
 
@@ -245,7 +246,7 @@ fn random_instructions<S: Subject>(subject: &S) -> Verdict {
     const ROUNDS: usize = 60;
     /// Exits after which a guest has had its chance.
     const ENOUGH: usize = 300;
-    const WINDOW: u64 = DATA + 0x10_0000;
+    const WINDOW: u64 = Arm::WINDOW;
     let program = Guest::assemble(|g| {
         g.float_on();
         for register in registers() {

@@ -10,7 +10,6 @@ use super::float;
 use super::guest::*;
 use super::paging::{TABLES, TCR, bits, entry};
 use super::sve;
-use crate::bench::Isa;
 use crate::report::{Verdict, ensure, ensure_eq};
 use crate::turns;
 
@@ -25,7 +24,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
         ("isolation: system registers of vCPUs that take turns", system),
         ("isolation: keys of pointer authentication", keys),
         ("isolation: stack pointers of vCPUs that take turns", stack_pointers),
-        ("isolation: more vCPUs than a CPU can tell apart", crowd),
+        ("isolation: more vCPUs than a CPU can tell apart", turns::crowd::<S, Arm>),
         ("isolation: a reservation does not outlast another vCPU's store", reservation),
     ]
 }
@@ -246,8 +245,4 @@ fn reservation<S: Subject>(subject: &S) -> Verdict {
     ensure!(bench.harts[0].report()? != 0, "store-exclusive succeeded after the other's store");
     ensure_eq!(bench.space.read(DATA)?, 55, "the other's store");
     Ok(())
-}
-
-fn crowd<S: Subject>(subject: &S) -> Verdict {
-    turns::crowd(subject, || Bench::boot(subject, |g| g.report_for_ever(Arm::WINDOW)))
 }

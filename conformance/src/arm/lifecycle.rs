@@ -6,14 +6,14 @@ use axvcpu_arm::asm::*;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::Bench;
+use super::bench::{Arm, Bench};
 use super::guest::*;
 use crate::life;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
     [
-        ("life: every state, and what is refused in it", states),
+        ("life: every state, and what is refused in it", life::states::<S, Arm>),
         ("life: a guest starts at EL1 with everything off", initial_state),
         ("life: all registers can be written, and read if at all", registers_read_and_write),
         ("life: set_entry moves the guest", set_entry),
@@ -23,18 +23,8 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
         ("life: reset starts the guest afresh", reset),
         ("life: reset forgets interrupts and the open exit", reset_forgets),
         ("life: dropped while bound, in every state", dropped),
-        ("life: the current vCPU is none between calls", current),
+        ("life: the current vCPU is none between calls", life::current::<S, Arm>),
     ]
-}
-
-fn states<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::empty(subject)?;
-    bench.load(|g| {
-        g.mark(1);
-        g.wfi();
-        g.mark(2);
-    })?;
-    life::states(subject, bench)
 }
 
 /// `SCTLR_EL1`: translation, alignment checks, caches.
@@ -229,8 +219,4 @@ fn dropped<S: Subject>(subject: &S) -> Verdict {
         g.mark(2);
     };
     life::dropped(|| Bench::boot(subject, program))
-}
-
-fn current<S: Subject>(subject: &S) -> Verdict {
-    life::current(&Bench::boot(subject, |g| g.mark(1))?)
 }

@@ -6,14 +6,13 @@ use super::NamedCase;
 use super::Subject;
 use super::bench::{Arm, Bench};
 use super::guest::*;
-use crate::bench::Isa;
 use crate::report::Verdict;
 use crate::turns::{self, STEP, take_turns};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 3] {
     [
         ("migration: registers of every kind go along", registers_go_along),
-        ("migration: a page taken away while the vCPU was elsewhere", pages),
+        ("migration: a page taken away while the vCPU was elsewhere", turns::pages::<S, Arm>),
         ("migration: interrupts go along", interrupts),
     ]
 }
@@ -70,12 +69,6 @@ fn registers_go_along<S: Subject>(subject: &S) -> Verdict {
         g.b(again);
     })?;
     turns::registers(subject, bench, &SYSTEM, |_, found| found)
-}
-
-fn pages<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::empty(subject)?;
-    bench.load(|g| g.report_for_ever(Arm::WINDOW))?;
-    turns::pages(subject, bench)
 }
 
 /// One that is active on one CPU is ended on another; others are pending all the while.

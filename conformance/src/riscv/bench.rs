@@ -28,6 +28,7 @@ pub(super) struct Trap {
 
 impl bench::Isa for Riscv {
     type Format = Mode;
+    type Guest = Guest;
     type Trap = Trap;
 
     const CODE: u64 = CODE;
@@ -45,32 +46,9 @@ impl bench::Isa for Riscv {
     }
 }
 
-impl<S: Subject> Bench<S> {
-    /// A machine with memory and without vCPUs.
-    pub(super) fn empty(subject: &S) -> Verdict<Self> {
-        Self::with_memory(subject.stage2_mode())
-    }
-
-    /// A machine whose one vCPU is bound to this physical CPU and about to start with `body`.
-    pub(super) fn boot(subject: &S, body: impl FnOnce(&mut Guest)) -> Verdict<Self> {
-        Self::boot_many(subject, 1, body)
-    }
-
-    /// The same with several vCPUs, all bound here, which find their number in `a0`.
-    pub(super) fn boot_many(
-        subject: &S,
-        count: usize,
-        body: impl FnOnce(&mut Guest),
-    ) -> Verdict<Self> {
-        let mut bench = Self::empty(subject)?;
-        bench.load(body)?;
-        bench.add_bound(subject, count)?;
-        Ok(bench)
-    }
-
-    /// Puts a program where guests start.
-    pub(super) fn load(&mut self, body: impl FnOnce(&mut Guest)) -> Verdict {
-        self.load_program(&Guest::assemble(body)?)
+impl<S: Subject> bench::GuestsOf<S> for Riscv {
+    fn format(subject: &S) -> Mode {
+        subject.stage2_mode()
     }
 }
 

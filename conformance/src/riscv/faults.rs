@@ -106,7 +106,7 @@ fn fetch_unmapped<S: Subject>(subject: &S) -> Verdict {
         for offset in [0, 0xffe] {
             g.li(S0, (DEVICE + offset) as i64);
             g.jalr(RA, 0, S0);
-            g.mark(offset as i64);
+            g.mark(offset);
         }
     })?;
     bench.space.add(DEVICE, 1, None)?;

@@ -6,7 +6,7 @@ use core::ops::{Deref, DerefMut};
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::num;
 
-pub(super) use crate::bench::pattern;
+pub(super) use crate::bench::{Program, pattern};
 use crate::report::{Failure, Verdict};
 
 /// Where guests start.
@@ -51,21 +51,6 @@ impl DerefMut for Guest {
 }
 
 impl Guest {
-    /// Assembles `body` between installing the trap handler, which uses `t0`, and the program's end.
-    pub(super) fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>> {
-        let mut asm = Asm::new(CODE);
-        let handler = asm.label();
-        let mut guest = Self { asm, handler };
-        guest.la(T0, handler);
-        guest.csrw(num::STVEC, T0);
-        body(&mut guest);
-        guest.end();
-        guest.write_handler();
-        guest.asm.finish().map_err(|error| {
-            Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
-        })
-    }
-
     fn write_handler(&mut self) {
         self.asm.align(4);
         self.asm.bind(self.handler);
@@ -97,12 +82,6 @@ impl Guest {
         if register != A0 {
             self.mv(A0, register);
         }
-        self.call_host(REPORT);
-    }
-
-    /// Reports a number that tells one place in the program from another.
-    pub(super) fn mark(&mut self, number: i64) {
-        self.li(A0, number);
         self.call_host(REPORT);
     }
 
@@ -160,9 +139,41 @@ impl Guest {
         self.la(T0, handler);
         self.csrw(num::STVEC, T0);
     }
+}
 
-    /// Reports the word at an address, for ever. Uses `s0` and `s1`.
-    pub(super) fn report_for_ever(&mut self, address: u64) {
+impl Program for Guest {
+    /// Uses `t0` to install the handler.
+    fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>> {
+        let mut asm = Asm::new(CODE);
+        let handler = asm.label();
+        let mut guest = Self { asm, handler };
+        guest.la(T0, handler);
+        guest.csrw(num::STVEC, T0);
+        body(&mut guest);
+        guest.end();
+        guest.write_handler();
+        guest.asm.finish().map_err(|error| {
+            Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
+        })
+    }
+
+    fn mark(&mut self, number: u64) {
+        self.li(A0, number as i64);
+        self.call_host(REPORT);
+    }
+
+    fn wfi(&mut self) {
+        self.asm.wfi();
+    }
+
+    fn wait_for_ever(&mut self) {
+        let again = self.here_label();
+        self.wfi();
+        self.j(again);
+    }
+
+    /// Uses `s0` and `s1`.
+    fn report_for_ever(&mut self, address: u64) {
         self.li(S0, address as i64);
         let again = self.here_label();
         self.ld(S1, 0, S0);
@@ -170,8 +181,8 @@ impl Guest {
         self.j(again);
     }
 
-    /// Executes for ever without leaving the guest, counting in the first word of data. Uses `t0` and `t1`.
-    pub(super) fn count_for_ever(&mut self) {
+    /// Uses `t0` and `t1`.
+    fn count_for_ever(&mut self) {
         self.li(T0, DATA as i64);
         let again = self.here_label();
         self.ld(T1, 0, T0);

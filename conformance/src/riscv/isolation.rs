@@ -10,7 +10,6 @@ use super::Subject;
 use super::bench::{Bench, Riscv};
 use super::guest::*;
 use super::{float, vector};
-use crate::bench::Isa;
 use crate::report::{Verdict, ensure, ensure_eq};
 use crate::turns;
 
@@ -22,7 +21,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 8] {
         ("isolation: a floating-point answer after another's turn", float::late_answer),
         ("isolation: vectors of vCPUs that take turns", vector::isolation),
         ("isolation: system registers of vCPUs that take turns", system),
-        ("isolation: more vCPUs than a CPU can tell apart", crowd),
+        ("isolation: more vCPUs than a CPU can tell apart", turns::crowd::<S, Riscv>),
         ("isolation: a reservation does not outlast another vCPU's store", reservation),
     ]
 }
@@ -173,8 +172,4 @@ fn reservation<S: Subject>(subject: &S) -> Verdict {
     bench.harts[0].mark(1)?;
     ensure_eq!(bench.space.read(DATA)?, 55, "the other's store");
     Ok(())
-}
-
-fn crowd<S: Subject>(subject: &S) -> Verdict {
-    turns::crowd(subject, || Bench::boot(subject, |g| g.report_for_ever(Riscv::WINDOW)))
 }

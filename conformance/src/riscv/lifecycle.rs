@@ -6,14 +6,14 @@ use axvcpu_riscv::csr::{cause, num, sstatus};
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::Bench;
+use super::bench::{Bench, Riscv};
 use super::guest::*;
 use crate::life;
 use crate::report::{Verdict, ensure, ensure_eq};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
     [
-        ("life: every state, and what is refused in it", states),
+        ("life: every state, and what is refused in it", life::states::<S, Riscv>),
         ("life: a guest starts in VS-mode with everything off", initial_state),
         ("life: all registers can be written, and read if at all", registers_read_and_write),
         ("life: set_entry moves the guest", set_entry),
@@ -22,18 +22,8 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
         ("life: reset starts the guest afresh", reset),
         ("life: reset forgets interrupts and the open exit", reset_forgets),
         ("life: dropped while bound, in every state", dropped),
-        ("life: the current vCPU is none between calls", current),
+        ("life: the current vCPU is none between calls", life::current::<S, Riscv>),
     ]
-}
-
-fn states<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::empty(subject)?;
-    bench.load(|g| {
-        g.mark(1);
-        g.wfi();
-        g.mark(2);
-    })?;
-    life::states(subject, bench)
 }
 
 fn initial_state<S: Subject>(subject: &S) -> Verdict {
@@ -182,8 +172,4 @@ fn dropped<S: Subject>(subject: &S) -> Verdict {
         g.mark(2);
     };
     life::dropped(|| Bench::boot(subject, program))
-}
-
-fn current<S: Subject>(subject: &S) -> Verdict {
-    life::current(&Bench::boot(subject, |g| g.mark(1))?)
 }

@@ -9,14 +9,13 @@ use super::float::float_registers;
 use super::guest::*;
 
 use super::Subject;
-use crate::bench::Isa;
 use crate::report::Verdict;
 use crate::turns::{self, STEP};
 
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 2] {
     [
         ("migration: registers of every kind go along", registers),
-        ("migration: a page taken away while the vCPU was elsewhere", pages),
+        ("migration: a page taken away while the vCPU was elsewhere", turns::pages::<S, Riscv>),
     ]
 }
 
@@ -70,10 +69,4 @@ fn registers<S: Subject>(subject: &S) -> Verdict {
     })?;
     let seen = |csr, found| if csr == num::SENVCFG { found & 1 } else { found };
     turns::registers(subject, bench, &CSRS, seen)
-}
-
-fn pages<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::empty(subject)?;
-    bench.load(|g| g.report_for_ever(Riscv::WINDOW))?;
-    turns::pages(subject, bench)
 }

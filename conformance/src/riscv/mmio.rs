@@ -60,7 +60,7 @@ fn load_everywhere<S: Subject>(
                 } else {
                     g.save(target, DATA);
                 }
-                g.mark(i64::from(target.number()));
+                g.mark(target.number().into());
             }
         }
         // The base register may be the target.

@@ -5,7 +5,7 @@ use axvcpu_riscv::csr::{irq, num};
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Exit};
+use super::bench::{Bench, Exit, Riscv};
 use super::guest::*;
 use crate::report::Verdict;
 use crate::requests;
@@ -13,21 +13,17 @@ use crate::requests;
 pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
     [
         ("kick: before a run, nothing is executed", kick_before),
-        ("kick: between runs, and while blocked", kick_between),
-        ("kick: from another CPU ends every run", kick_during),
+        ("kick: between runs, and while blocked", requests::kick_between::<S, Riscv>),
+        ("kick: from another CPU ends every run", requests::kick_during::<S, Riscv>),
         ("kick: ends the run of a guest that only traps", kick_trapping),
         ("block: the hypervisor waits, and is woken", block),
-        ("wake: kept for the next halt, once", wake_before),
-        ("wake: from another CPU races with the halt", wake_race),
+        ("wake: kept for the next halt, once", requests::wake_before::<S, Riscv>),
+        ("wake: from another CPU races with the halt", requests::wake_race::<S, Riscv>),
         ("running: everything that needs the backend is refused", refused_while_running),
         ("running: an interrupt from another CPU goes in at once", interrupt_during),
         ("running: interrupts from another CPU to a halting guest", interrupt_race),
         ("running: interrupts between two vCPUs on two CPUs", ping_pong),
     ]
-}
-
-fn counting<S: Subject>(subject: &S) -> Verdict<Bench<S>> {
-    Bench::boot(subject, Guest::count_for_ever)
 }
 
 fn kick_before<S: Subject>(subject: &S) -> Verdict {
@@ -37,19 +33,6 @@ fn kick_before<S: Subject>(subject: &S) -> Verdict {
         g.mark(1);
     })?;
     requests::kick_before(&bench)
-}
-
-fn kick_between<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.mark(1);
-        g.wfi();
-        g.mark(2);
-    })?;
-    requests::kick_between(&bench)
-}
-
-fn kick_during<S: Subject>(subject: &S) -> Verdict {
-    requests::kick_during(subject, &counting(subject)?)
 }
 
 fn kick_trapping<S: Subject>(subject: &S) -> Verdict {
@@ -78,27 +61,8 @@ fn block<S: Subject>(subject: &S) -> Verdict {
     requests::block(&bench, irq::SOFTWARE)
 }
 
-fn wake_before<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        for _ in 0..3 {
-            g.wfi();
-        }
-        g.mark(1);
-    })?;
-    requests::wake_before(&bench)
-}
-
-fn wake_race<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        let again = g.here_label();
-        g.wfi();
-        g.j(again);
-    })?;
-    requests::wake_race(subject, &bench)
-}
-
 fn refused_while_running<S: Subject>(subject: &S) -> Verdict {
-    requests::refused_while_running(subject, &counting(subject)?, 31)
+    requests::refused_while_running::<S, Riscv>(subject, 31)
 }
 
 const ALL_INTERRUPTS: u64 = 1 << irq::SOFTWARE | 1 << irq::TIMER | 1 << irq::EXTERNAL;
@@ -119,11 +83,7 @@ fn interrupt_during<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn interrupt_race<S: Subject>(subject: &S) -> Verdict {
-    inject_and_count(subject, |g| {
-        let again = g.here_label();
-        g.wfi();
-        g.j(again);
-    })
+    inject_and_count(subject, Guest::wait_for_ever)
 }
 
 /// Each of two guests waits for an interrupt, and answers it with one for the other.
