@@ -160,6 +160,10 @@ pub enum AxVCpuExitReason {
     SystemDown,
     /// The guest restarts its machine.
     SystemReset,
+    /// The guest has come to an end it did not want: a fault that it could not even report (x86's triple fault, which
+    /// shuts the CPU down), or a crash that it told its firmware of. The vCPU goes on after a
+    /// [`reset`](crate::AxVCpu::reset) at best.
+    SystemCrash,
     /// The guest interrupts other CPUs of its own.
     SendIpi {
         /// The guest's number of the first CPU that `mask` speaks of.
@@ -173,6 +177,14 @@ pub enum AxVCpuExitReason {
     FailEntry {
         /// The reason in the hardware's own encoding.
         reason: u64,
+    },
+    /// What is below the backend cannot go on: it met an instruction it has to emulate and does not know, or an event it
+    /// has no name for. The guest is where it was; running again would most likely end the same way.
+    InternalError {
+        /// What happened, in the words of what is below the backend.
+        code: u64,
+        /// Details that go with the code.
+        data: [u64; 6],
     },
     /// Nothing that concerns the caller: a kick, or an event the backend handled itself.
     Nothing,

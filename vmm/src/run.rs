@@ -217,6 +217,7 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
                 self.stop(match exit {
                     Exit::SystemDown => Outcome::PowerOff,
                     Exit::SystemReset => Outcome::Reboot { warm: false },
+                    Exit::SystemCrash => Outcome::Crashed { reboot: false },
                     exit => Outcome::UnknownExit { cpu, exit },
                 });
                 return Ok(Next::Yield);
