@@ -342,8 +342,9 @@ impl<M: AxMmHal, F: Format> Stage2<M, F> {
     fn entry<'a>(table: u64, index: usize) -> &'a AtomicU64 {
         let virt = M::phys_to_virt(HostPhysAddr::new(table + 8 * index as u64));
         // SAFETY: `table` is the root or one of the frames below it, all of them ours until drop, which no
-        // caller's borrow outlives (the function is private); `index` came from `Self::index` or is below
-        // ENTRIES, so it lies within. Nobody accesses entries other than atomically.
+        // caller's borrow outlives (the function is private), or somebody's who promised the same to
+        // `for_each_page`; `index` came from `Self::index` or is below the number of entries, so it lies within.
+        // Nobody accesses entries other than atomically.
         unsafe { AtomicU64::from_ptr(virt.as_usize() as *mut u64) }
     }
 
@@ -369,6 +370,48 @@ impl<M: AxMmHal, F: Format> Drop for Stage2<M, F> {
         self.free_below(self.root.as_u64(), self.format.levels() - 1, entries);
         // SAFETY: taken in `new` with this count; whoever gave the root to a vCPU promised that it is gone.
         unsafe { M::dealloc_contiguous(self.root, self.format.root_pages()) };
+    }
+}
+
+/// Calls `f` with every page that a table maps, in the order of guest addresses: for a backend whose hardware is not what
+/// walks it.
+///
+/// # Safety
+///
+/// `root` is the root of a well-formed table in `format` while the call lasts. It may be changed meanwhile; what was
+/// changed may be seen or not.
+pub unsafe fn for_each_page<M: AxMmHal, F: Format>(
+    format: F,
+    root: HostPhysAddr,
+    mut f: impl FnMut(GuestPhysAddr, Mapping),
+) {
+    let entries = ENTRIES * format.root_pages();
+    visit::<M, F>(root.as_u64(), format.levels() - 1, entries, 0, &mut f);
+}
+
+/// The part of [`for_each_page`] below one table. Recursion ends at level 0, at most five deep.
+fn visit<M: AxMmHal, F: Format>(
+    table: u64,
+    level: u32,
+    entries: usize,
+    base: u64,
+    f: &mut impl FnMut(GuestPhysAddr, Mapping),
+) {
+    for index in 0..entries {
+        let entry = Stage2::<M, F>::entry(table, index).load(Ordering::Acquire);
+        let guest = base + ((index as u64) << page_shift(level));
+        if !F::is_valid(entry) {
+            continue;
+        }
+        if level > 0 && !F::is_leaf(entry) {
+            visit::<M, F>(F::addr(entry), level - 1, ENTRIES, guest, f);
+            continue;
+        }
+        let host = HostPhysAddr::new(F::addr(entry));
+        f(
+            GuestPhysAddr::new(guest),
+            Mapping { host, perms: F::perms(entry), page_size: page_size(level) },
+        );
     }
 }
 

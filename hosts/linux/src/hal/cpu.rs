@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 /// At most this many threads are registered at a time: as many as an affinity set has bits.
 pub const MAX_CPUS: usize = 64;
@@ -23,10 +23,13 @@ thread_local! {
 struct Slot {
     taken: AtomicBool,
     event: Event,
+    /// The thread that is to be interrupted as well, or 0.
+    signalled: AtomicI32,
 }
 
-static SLOTS: [Slot; MAX_CPUS] =
-    [const { Slot { taken: AtomicBool::new(false), event: Event::new() } }; MAX_CPUS];
+static SLOTS: [Slot; MAX_CPUS] = [const {
+    Slot { taken: AtomicBool::new(false), event: Event::new(), signalled: AtomicI32::new(0) }
+}; MAX_CPUS];
 
 /// The ids of threads that are not registered: behind the table, each used once.
 static NEXT_UNREGISTERED: AtomicUsize = AtomicUsize::new(MAX_CPUS);
@@ -56,10 +59,24 @@ pub(super) fn store_current(word: *mut ()) {
 /// Wakes a registered thread, or lets its next sleep end at once. Other ids never sleep.
 #[inline]
 pub(super) fn kick(cpu: usize) {
-    if let Some(slot) = SLOTS.get(cpu) {
-        slot.event.notify();
+    let Some(slot) = SLOTS.get(cpu) else { return };
+    // One that slept is in no guest, and looks for itself what there is before it goes into one.
+    if !slot.event.notify() {
+        match slot.signalled.load(Ordering::Relaxed) {
+            0 => {}
+            thread => interrupt(thread),
+        }
     }
 }
+
+/// Takes a thread out of the guest that KVM runs on it.
+#[cfg(target_arch = "x86_64")]
+fn interrupt(thread: i32) {
+    axvcpu_kvm::kick::Thread::from_id(thread).kick();
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn interrupt(_: i32) {}
 
 /// Why a thread could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +127,19 @@ impl Cpu {
         Err(RegisterError::TooMany)
     }
 
+    /// Lets kicks interrupt the thread as well, with a signal: what a thread needs on which KVM runs guests. Others look
+    /// for themselves whether they are wanted.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    #[cfg(target_arch = "x86_64")]
+    pub fn interruptible(self) -> std::io::Result<Self> {
+        let thread = axvcpu_kvm::kick::Thread::current()?;
+        SLOTS[self.id].signalled.store(thread.id(), Ordering::Relaxed);
+        Ok(self)
+    }
+
     /// The physical CPU's number, below [`MAX_CPUS`].
     pub fn id(&self) -> usize {
         self.id
@@ -128,6 +158,7 @@ impl Cpu {
 impl Drop for Cpu {
     fn drop(&mut self) {
         ID.set(NOT_YET);
+        SLOTS[self.id].signalled.store(0, Ordering::Relaxed);
         SLOTS[self.id].taken.store(false, Ordering::Release);
     }
 }
@@ -145,12 +176,15 @@ impl Event {
         Self(AtomicU32::new(EMPTY))
     }
 
+    /// Answers whether the owner slept.
     #[inline]
-    fn notify(&self) {
+    fn notify(&self) -> bool {
         // Release: what the notifier did before is seen by the thread it wakes.
-        if self.0.swap(NOTIFIED, Ordering::Release) == ASLEEP {
+        let asleep = self.0.swap(NOTIFIED, Ordering::Release) == ASLEEP;
+        if asleep {
             self.wake();
         }
+        asleep
     }
 
     #[cold]

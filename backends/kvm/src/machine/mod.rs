@@ -1,0 +1,338 @@
+//! A machine: what its vCPUs share.
+#![allow(unsafe_code)] // passes on the promise behind a stage-2 root
+
+mod slots;
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axvcpu::{AccessWidth, AxMmHal, AxResult, HostPhysAddr};
+use kvm_bindings::*;
+
+pub(crate) use slots::Member;
+use slots::Slots;
+
+use crate::cpuid;
+use crate::kvm::{Kvm, KvmError};
+use crate::sys::{Errno, request};
+
+/// Who has the interrupt controllers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Irqchip {
+    /// The kernel: local APICs, an I/O APIC, two 8259s and an 8254. Guests wait for interrupts in the kernel.
+    #[default]
+    Kernel,
+    /// Nobody, or whoever uses the backend: vectors come from [`inject_interrupt`](axvcpu::AxVCpu::inject_interrupt).
+    None,
+}
+
+/// Which accesses to model-specific registers are exits. Others are the kernel's, which knows the usual ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MsrExits {
+    /// Accesses to registers that the kernel does not know, or with values that it refuses. If not, they are
+    /// general-protection faults in the guest.
+    pub unknown: bool,
+    /// Accesses to these registers, whether the kernel knows them or not; up to 16 ranges.
+    pub ranges: Vec<RangeInclusive<u32>>,
+}
+
+impl Default for MsrExits {
+    /// The unknown ones.
+    fn default() -> Self {
+        Self { unknown: true, ranges: Vec::new() }
+    }
+}
+
+/// What a machine is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// How many vCPUs there will be, which is what guests read in CPUID.
+    pub cpus: usize,
+    /// Who has the interrupt controllers.
+    pub irqchip: Irqchip,
+    /// Which accesses to model-specific registers are exits.
+    pub msr_exits: MsrExits,
+}
+
+impl Default for MachineConfig {
+    /// One vCPU, and everything the kernel can do for it.
+    fn default() -> Self {
+        Self { cpus: 1, irqchip: Irqchip::Kernel, msr_exits: MsrExits::default() }
+    }
+}
+
+/// Three pages below the firmware's 256 KiB at the top of the lowest 4 GiB, and one for a page table. The kernel needs
+/// them on processors that have no real mode under virtualization. No memory of a guest may be there.
+const TSS_AT: u64 = 0xfffb_d000;
+const IDENTITY_MAP_AT: u64 = TSS_AT - 0x1000;
+
+/// A virtual machine of the kernel's: memory, interrupt controllers, and the CPU that guests see.
+///
+/// vCPUs keep it alive. All methods may be called from any thread.
+pub struct KvmMachine {
+    kvm: Kvm,
+    vm: OwnedFd,
+    irqchip: Irqchip,
+    cpuid: Vec<kvm_cpuid_entry2>,
+    /// The size of a vCPU's page.
+    page_size: usize,
+    /// Before the file is closed, nobody may be in the guest: `vm` is dropped first, and with the last vCPU.
+    slots: Mutex<Slots>,
+}
+
+/// Names the request in an error.
+fn refused(what: &'static str) -> impl Fn(Errno) -> KvmError {
+    move |error| KvmError::Refused { what, error: error.into() }
+}
+
+impl KvmMachine {
+    /// Makes a machine without memory and without vCPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`](KvmError::Missing) when the kernel lacks what `config` asks for; [`Refused`](KvmError::Refused).
+    pub fn new(kvm: Kvm, config: &MachineConfig) -> Result<Arc<Self>, KvmError> {
+        let fd = kvm.fd();
+        let page_size =
+            request::GET_VCPU_MMAP_SIZE.call(fd, 0).map_err(refused("the page size"))?;
+        let cpuid = cpuid::supported(&kvm).map_err(refused("the CPU's features"))?;
+        let vm = request::CREATE_VM.call(fd, 0).map_err(refused("a machine"))?;
+        let cpuid = cpuid::model(&kvm, cpuid, config);
+        let slots = Mutex::new(Slots::new(kvm.capability(KVM_CAP_NR_MEMSLOTS)));
+        let (irqchip, page_size) = (config.irqchip, page_size as usize);
+        let this = Self { kvm, vm, irqchip, cpuid, page_size, slots };
+        this.prepare(config)?;
+        Ok(Arc::new(this))
+    }
+
+    fn prepare(&self, config: &MachineConfig) -> Result<(), KvmError> {
+        let vm = self.fd();
+        request::SET_IDENTITY_MAP_ADDR
+            .call(vm, &IDENTITY_MAP_AT)
+            .map_err(refused("a place for a page table"))?;
+        request::SET_TSS_ADDR.call(vm, TSS_AT).map_err(refused("a place for a task state"))?;
+        if self.irqchip == Irqchip::Kernel {
+            self.kvm.check_irqchip()?;
+            request::CREATE_IRQCHIP.call(vm, 0).map_err(refused("interrupt controllers"))?;
+            // Port 0x61 is part of the timer's.
+            let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+            request::CREATE_PIT2.call(vm, &pit).map_err(refused("a timer"))?;
+        }
+        self.report_msrs(&config.msr_exits)
+    }
+
+    fn report_msrs(&self, exits: &MsrExits) -> Result<(), KvmError> {
+        let mut reasons = 0;
+        if exits.unknown {
+            reasons |= KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL;
+        }
+        if !exits.ranges.is_empty() {
+            reasons |= KVM_MSR_EXIT_REASON_FILTER;
+        }
+        if reasons == 0 {
+            return Ok(());
+        }
+        self.enable(KVM_CAP_X86_USER_SPACE_MSR, "KVM_CAP_X86_USER_SPACE_MSR", reasons.into())?;
+        if exits.ranges.is_empty() {
+            return Ok(());
+        }
+        if self.kvm.capability(KVM_CAP_X86_MSR_FILTER) == 0 {
+            return Err(KvmError::Missing { capability: "KVM_CAP_X86_MSR_FILTER" });
+        }
+        let mut filter =
+            kvm_msr_filter { flags: KVM_MSR_FILTER_DEFAULT_ALLOW, ..Default::default() };
+        // A zero in the map denies the access, and what is denied is an exit. The kernel copies the maps.
+        let lengths = exits.ranges.iter().map(|range| (range.end() - range.start()) as usize + 1);
+        let mut maps: Vec<Vec<u8>> = lengths.map(|count| vec![0; count.div_ceil(8)]).collect();
+        if maps.len() > filter.ranges.len() {
+            return Err(KvmError::Refused {
+                what: "more than 16 ranges of model-specific registers",
+                error: io::Error::from_raw_os_error(libc::E2BIG),
+            });
+        }
+        for ((range, map), to) in exits.ranges.iter().zip(&mut maps).zip(&mut filter.ranges) {
+            to.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+            to.base = *range.start();
+            to.nmsrs = range.end() - range.start() + 1;
+            to.bitmap = map.as_mut_ptr();
+        }
+        request::X86_SET_MSR_FILTER
+            .call(self.fd(), &filter)
+            .map_err(refused("a filter of model-specific registers"))?;
+        Ok(())
+    }
+
+    fn enable(&self, cap: u32, name: &'static str, argument: u64) -> Result<(), KvmError> {
+        if self.kvm.capability(cap) == 0 {
+            return Err(KvmError::Missing { capability: name });
+        }
+        let enable = kvm_enable_cap { cap, args: [argument, 0, 0, 0], ..Default::default() };
+        request::ENABLE_CAP.call(self.fd(), &enable).map_err(refused(name))?;
+        Ok(())
+    }
+
+    /// Raises or lowers a line of the interrupt controllers (`KVM_IRQ_LINE`): 0 to 15 are those of a PC, and all of them,
+    /// up to 23, go to the I/O APIC.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; there are none without [`Irqchip::Kernel`].
+    pub fn set_line(&self, line: u32, asserted: bool) -> io::Result<()> {
+        let mut level = kvm_irq_level { level: asserted.into(), ..Default::default() };
+        level.__bindgen_anon_1.irq = line;
+        request::IRQ_LINE.call(self.fd(), &level)?;
+        Ok(())
+    }
+
+    /// Makes every write to `event`, an eventfd, an edge on a line (`KVM_IRQFD`): for devices that run elsewhere and
+    /// need no vCPU's thread to interrupt.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn connect_line(&self, line: u32, event: BorrowedFd<'_>) -> io::Result<()> {
+        let fd = event.as_raw_fd() as u32;
+        request::IRQFD.call(self.fd(), &kvm_irqfd { fd, gsi: line, ..Default::default() })?;
+        Ok(())
+    }
+
+    /// Makes the guest's writes of this width to a port write to `event`, an eventfd, instead of being exits
+    /// (`KVM_IOEVENTFD`); of `value` only if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn connect_port(
+        &self,
+        port: u16,
+        width: AccessWidth,
+        value: Option<u64>,
+        event: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let flags = 1 << kvm_ioeventfd_flag_nr_pio;
+        self.connect(port.into(), width, value, event, flags)
+    }
+
+    /// The same for writes to an address.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn connect_address(
+        &self,
+        addr: u64,
+        width: AccessWidth,
+        value: Option<u64>,
+        event: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        self.connect(addr, width, value, event, 0)
+    }
+
+    fn connect(
+        &self,
+        addr: u64,
+        width: AccessWidth,
+        value: Option<u64>,
+        event: BorrowedFd<'_>,
+        flags: u32,
+    ) -> io::Result<()> {
+        let matches = if value.is_some() { 1 << kvm_ioeventfd_flag_nr_datamatch } else { 0 };
+        let event = kvm_ioeventfd {
+            datamatch: value.unwrap_or(0),
+            addr,
+            len: width.bytes() as u32,
+            fd: event.as_raw_fd(),
+            flags: flags | matches,
+            ..Default::default()
+        };
+        request::IOEVENTFD.call(self.fd(), &event)?;
+        Ok(())
+    }
+
+    /// Who has the interrupt controllers.
+    pub fn irqchip(&self) -> Irqchip {
+        self.irqchip
+    }
+
+    /// The CPU that guests see, but for what tells one of them from another.
+    pub fn cpuid(&self) -> &[kvm_cpuid_entry2] {
+        &self.cpuid
+    }
+
+    pub(crate) fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    pub(crate) fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.vm.as_fd()
+    }
+
+    /// Sends an interrupt to the local APIC with this number.
+    pub(crate) fn send(&self, apic: u32, vector: u8) -> Result<(), Errno> {
+        // As a device does: fixed delivery, edge-triggered, to one APIC by its number (SDM volume 3, 12.11). Numbers
+        // beyond 8 bits have their place in the upper half, which only x2APICs understand.
+        let msi = kvm_msi {
+            address_lo: 0xfee0_0000 | (apic & 0xff) << 12,
+            address_hi: apic & !0xff,
+            data: vector.into(),
+            ..Default::default()
+        };
+        request::SIGNAL_MSI.call(self.fd(), &msi).map(drop)
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
+        // Every change leaves them as they are in the kernel, whatever happens on the way.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a vCPU one that is held while memory changes.
+    pub(crate) fn add_member(&self, member: &Arc<Member>) {
+        self.slots().add_member(member);
+    }
+
+    /// Takes it away again, and its use of the table if it had one.
+    pub(crate) fn remove_member(&self, member: &Arc<Member>, root: Option<HostPhysAddr>) {
+        let mut slots = self.slots();
+        slots.remove_member(member);
+        if root.is_some() {
+            slots.release(self.fd());
+        }
+    }
+
+    /// Makes this the machine's memory.
+    ///
+    /// # Safety
+    ///
+    /// As for [`AxArchVCpu::set_ept_root`](axvcpu::AxArchVCpu::set_ept_root), until
+    /// [`remove_member`](Self::remove_member).
+    pub(crate) unsafe fn use_root<M: AxMmHal>(&self, root: HostPhysAddr, me: &Member) -> AxResult {
+        // SAFETY: the caller's promise.
+        unsafe { self.slots().acquire::<M>(self.fd(), root, me) }
+    }
+
+    /// Makes the kernel's slots what the table says now.
+    ///
+    /// # Safety
+    ///
+    /// The machine has a root.
+    pub(crate) unsafe fn reread<M: AxMmHal>(&self, me: &Member) -> AxResult {
+        // SAFETY: the caller's promise, and that of whoever gave it the root.
+        unsafe { self.slots().reread::<M>(self.fd(), me) }
+    }
+
+    /// Where the program finds `len` bytes of guest memory, if they are there and may be written or not.
+    pub(crate) fn locate(&self, guest: u64, len: u64, write: bool) -> Option<usize> {
+        self.slots().locate(guest, len, write)
+    }
+
+    /// Waits until nobody changes memory.
+    pub(crate) fn wait_for_memory(&self) {
+        drop(self.slots());
+    }
+}

@@ -1,0 +1,288 @@
+//! Memory slots: the kernel's copy of the stage-2 table.
+//!
+//! The table is the truth, and is read when it is set and when a vCPU carries out a
+//! [`Fence::STAGE2_TLB`](axvcpu::Fence::STAGE2_TLB). Pages that follow one another in the guest and in the program become one
+//! slot.
+//!
+//! The kernel can neither split a slot nor change what it permits: both take removing it and making others. Memory that
+//! was there before and is there after must not be missing for a vCPU in between, so all vCPUs of the machine are held
+//! outside of the guest meanwhile: a flag in `immediate_exit` keeps them from entering, a signal takes out who is inside,
+//! and a request for which the kernel takes the vCPU's own lock tells when it is.
+#![allow(unsafe_code)] // gives memory to the kernel
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use axvcpu::{AxError, AxMmHal, AxResult, HostPhysAddr};
+use axvcpu_stage2::for_each_page;
+use axvcpu_x86::ept::Ept;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
+
+use crate::kick::{HELD, Thread};
+use crate::sys::{Errno, Mapping, request};
+
+/// A vCPU, as far as others have to do with it.
+pub(crate) struct Member {
+    pub(crate) fd: OwnedFd,
+    pub(crate) page: Arc<Mapping>,
+    /// The thread it is bound to, or 0.
+    pub(crate) thread: AtomicI32,
+}
+
+/// Memory that is in one piece for the guest and for the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    guest: u64,
+    /// The program's address.
+    host: usize,
+    size: u64,
+    writable: bool,
+}
+
+impl Range {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.guest < other.guest + other.size && other.guest < self.guest + self.size
+    }
+
+    /// Adds `next` at the end, if it is what follows.
+    fn extend(&mut self, next: &Self) -> bool {
+        let follows = self.guest + self.size == next.guest
+            && self.host as u64 + self.size == next.host as u64
+            && self.writable == next.writable;
+        if follows {
+            self.size += next.size;
+        }
+        follows
+    }
+}
+
+/// A range, and the kernel's number for it.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    number: u32,
+    range: Range,
+}
+
+/// The slots of a machine.
+pub(super) struct Slots {
+    /// The table, while vCPUs use it.
+    root: Option<HostPhysAddr>,
+    users: usize,
+    /// In the order of guest addresses.
+    slots: Vec<Slot>,
+    /// Numbers below this have been used; those that are free again.
+    used: u32,
+    free: Vec<u32>,
+    /// The kernel has no more numbers than this.
+    most: u32,
+    members: Vec<Arc<Member>>,
+}
+
+impl Slots {
+    pub(super) fn new(most: u32) -> Self {
+        Self {
+            root: None,
+            users: 0,
+            slots: Vec::new(),
+            used: 0,
+            free: Vec::new(),
+            most,
+            members: Vec::new(),
+        }
+    }
+
+    pub(super) fn add_member(&mut self, member: &Arc<Member>) {
+        self.members.push(member.clone());
+    }
+
+    pub(super) fn remove_member(&mut self, member: &Arc<Member>) {
+        self.members.retain(|other| !Arc::ptr_eq(other, member));
+    }
+
+    /// One vCPU more uses the table.
+    ///
+    /// # Safety
+    ///
+    /// See [`KvmMachine::use_root`](super::KvmMachine::use_root).
+    pub(super) unsafe fn acquire<M: AxMmHal>(
+        &mut self,
+        vm: BorrowedFd<'_>,
+        root: HostPhysAddr,
+        me: &Member,
+    ) -> AxResult {
+        match self.root {
+            Some(there) if there != root => return Err(AxError::InvalidInput),
+            Some(_) => {}
+            None => {
+                self.root = Some(root);
+                // SAFETY: the caller's promise.
+                if let Err(error) = unsafe { self.reread::<M>(vm, me) } {
+                    self.empty(vm);
+                    return Err(error);
+                }
+            }
+        }
+        self.users += 1;
+        Ok(())
+    }
+
+    /// One vCPU less uses it.
+    pub(super) fn release(&mut self, vm: BorrowedFd<'_>) {
+        self.users = self.users.saturating_sub(1);
+        if self.users == 0 {
+            self.empty(vm);
+        }
+    }
+
+    fn empty(&mut self, vm: BorrowedFd<'_>) {
+        self.root = None;
+        let all: Vec<_> = self.slots.iter().map(|slot| slot.range).collect();
+        // The kernel does not refuse to remove what is there; if it did, the memory would stay with a machine that has no
+        // vCPU to use it.
+        let _ = self.remove(vm, &all);
+    }
+
+    /// Makes the slots what the table says.
+    ///
+    /// # Safety
+    ///
+    /// See [`KvmMachine::reread`](super::KvmMachine::reread).
+    pub(super) unsafe fn reread<M: AxMmHal>(
+        &mut self,
+        vm: BorrowedFd<'_>,
+        me: &Member,
+    ) -> AxResult {
+        let root = self.root.ok_or(AxError::InvalidInput)?;
+        // SAFETY: the caller's promise.
+        let wanted = unsafe { read::<M>(root) };
+        let before: Vec<_> = self.slots.iter().map(|slot| slot.range).collect();
+        let gone: Vec<_> = before.iter().filter(|range| !wanted.contains(range)).copied().collect();
+        let new: Vec<_> = wanted.iter().filter(|range| !before.contains(range)).copied().collect();
+        let disturbing = gone.iter().any(|gone| new.iter().any(|new| gone.overlaps(new)));
+        let held = disturbing.then(|| Held::all_but(me, &self.members)).transpose()?;
+        let result = self.remove(vm, &gone).and_then(|()| {
+            // SAFETY: the table maps it, so by the caller's promise it is memory for the guest to use, until a fence
+            // that comes here again; or until the last vCPU that uses the table is dropped, which empties the slots.
+            unsafe { self.add(vm, &new) }
+        });
+        drop(held);
+        result
+    }
+
+    fn remove(&mut self, vm: BorrowedFd<'_>, ranges: &[Range]) -> AxResult {
+        for range in ranges {
+            let Some(index) = self.slots.iter().position(|slot| slot.range == *range) else {
+                continue;
+            };
+            let Slot { number, range } = self.slots[index];
+            // SAFETY: a size of zero takes memory from the kernel.
+            unsafe { give(vm, number, &Range { size: 0, ..range }) }?;
+            self.slots.remove(index);
+            self.free.push(number);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// The memory is the guest's to use as the ranges say, until they are removed.
+    unsafe fn add(&mut self, vm: BorrowedFd<'_>, ranges: &[Range]) -> AxResult {
+        for &range in ranges {
+            let number = match self.free.pop() {
+                Some(number) => number,
+                None if self.used < self.most => {
+                    self.used += 1;
+                    self.used - 1
+                }
+                None => return Err(AxError::NoMemory),
+            };
+            // SAFETY: the caller's promise.
+            if let Err(error) = unsafe { give(vm, number, &range) } {
+                self.free.push(number);
+                return Err(error.into());
+            }
+            let at = self.slots.partition_point(|slot| slot.range.guest < range.guest);
+            self.slots.insert(at, Slot { number, range });
+        }
+        Ok(())
+    }
+
+    pub(super) fn locate(&self, guest: u64, len: u64, write: bool) -> Option<usize> {
+        let after = self.slots.partition_point(|slot| slot.range.guest <= guest);
+        let range = self.slots.get(after.checked_sub(1)?)?.range;
+        let offset = guest - range.guest;
+        let inside = offset < range.size && len <= range.size - offset;
+        (inside && (range.writable || !write)).then(|| range.host + offset as usize)
+    }
+}
+
+/// What a table says, in as few pieces as there are.
+///
+/// # Safety
+///
+/// As for [`for_each_page`], with a table in the format of EPT.
+unsafe fn read<M: AxMmHal>(root: HostPhysAddr) -> Vec<Range> {
+    let mut ranges: Vec<Range> = Vec::new();
+    let add = |guest: axvcpu::GuestPhysAddr, page: axvcpu_stage2::Mapping| {
+        let next = Range {
+            guest: guest.as_u64(),
+            host: M::phys_to_virt(page.host).as_usize(),
+            size: page.page_size,
+            writable: page.perms.write,
+        };
+        if !ranges.last_mut().is_some_and(|last| last.extend(&next)) {
+            ranges.push(next);
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { for_each_page::<M, _>(Ept, root, add) };
+    ranges
+}
+
+/// # Safety
+///
+/// The memory is the guest's to use as the range says, until its number is given something else.
+unsafe fn give(vm: BorrowedFd<'_>, slot: u32, range: &Range) -> Result<(), Errno> {
+    let region = kvm_userspace_memory_region {
+        slot,
+        flags: if range.writable { 0 } else { KVM_MEM_READONLY },
+        guest_phys_addr: range.guest,
+        memory_size: range.size,
+        userspace_addr: range.host as u64,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { request::SET_USER_MEMORY_REGION.call(vm, &region) }.map(drop)
+}
+
+/// vCPUs that are kept out of the guest, until this is dropped.
+struct Held(Vec<Arc<Member>>);
+
+impl Held {
+    /// All but the caller's own, which is in no guest. They may be waiting for the same lock as the caller has: then
+    /// they are in none either.
+    fn all_but(me: &Member, members: &[Arc<Member>]) -> AxResult<Self> {
+        let others = members.iter().filter(|other| !std::ptr::eq(&***other, me));
+        let held = Self(others.cloned().collect());
+        for member in &held.0 {
+            member.page.immediate_exit().fetch_or(HELD, Ordering::SeqCst);
+            match member.thread.load(Ordering::SeqCst) {
+                0 => {}
+                thread => Thread::from_id(thread).kick(),
+            }
+        }
+        for member in &held.0 {
+            // The kernel answers when nobody runs the vCPU. Whoever runs it next finds the flag.
+            request::GET_DEBUGREGS.call(member.fd.as_fd())?;
+        }
+        Ok(held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for member in &self.0 {
+            member.page.immediate_exit().fetch_and(!HELD, Ordering::SeqCst);
+        }
+    }
+}

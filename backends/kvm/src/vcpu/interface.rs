@@ -1,0 +1,181 @@
+//! The interface's methods.
+#![allow(unsafe_code)] // takes a stage-2 root
+
+use std::sync::atomic::Ordering;
+
+use axvcpu::{
+    AxArchVCpu, AxError, AxResult, AxVCpuExitReason, AxVCpuHal, Fence, GuestPhysAddr, HostPhysAddr,
+    Requests, VCpuId, VmId,
+};
+use axvcpu_x86::reg::msr;
+use kvm_bindings::*;
+
+use super::registers;
+use super::{KvmConfig, KvmSetup, KvmVCpu, Open, Todo};
+use crate::kick::Thread;
+use crate::sys::request;
+
+impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
+    type Hal = H;
+    type CreateConfig = KvmConfig;
+    type SetupConfig = KvmSetup;
+
+    /// The number of the vCPU is that of its local APIC.
+    fn new(_: VmId, vcpu: VCpuId, config: KvmConfig) -> AxResult<Self> {
+        Self::make(vcpu, config)
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
+        self.entry = entry.as_u64();
+        if self.reset.is_some() { self.go_to(self.entry) } else { Ok(()) }
+    }
+
+    unsafe fn set_ept_root(&mut self, root: HostPhysAddr) -> AxResult {
+        self.set_root(root)
+    }
+
+    fn setup(&mut self, config: KvmSetup) -> AxResult {
+        self.prepare_msrs()?;
+        match &config {
+            KvmSetup::Start(start) => {
+                let special = request::GET_SREGS.call(self.fd())?;
+                let (special, general) =
+                    registers::start(start, self.entry, special).ok_or(AxError::InvalidInput)?;
+                request::SET_SREGS.call(self.fd(), &special)?;
+                request::SET_REGS.call(self.fd(), &general)?;
+                let running = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
+                request::SET_MP_STATE.call(self.fd(), &running)?;
+            }
+            // Nobody would ever start it.
+            KvmSetup::Wait if !self.has_irqchip() || self.apic == 0 => {
+                return Err(AxError::InvalidInput);
+            }
+            KvmSetup::Wait => {}
+            KvmSetup::State(state) => self.restore(state)?,
+        }
+        self.reset = Some(Box::new(self.state()?));
+        Ok(())
+    }
+
+    fn run(&mut self) -> AxResult<AxVCpuExitReason> {
+        if self.todo.is_empty() {
+            let result = self.enter();
+            if result == 0 {
+                if let Some(exit) = self.plain_port_access() {
+                    return Ok(exit);
+                }
+            }
+            return self.run_slowly(Some(result));
+        }
+        self.run_slowly(None)
+    }
+
+    #[inline]
+    fn run_watching(&mut self, _: Requests<'_>) -> AxResult<AxVCpuExitReason> {
+        self.run()
+    }
+
+    fn bind(&mut self) -> AxResult {
+        let thread = Thread::current()
+            .map_err(|error| AxError::Host { code: error.raw_os_error().unwrap_or(0) })?;
+        self.shared.thread.store(thread.id(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> AxResult {
+        self.settle()?;
+        self.shared.thread.store(0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn set_gpr(&mut self, reg: usize, val: u64) -> AxResult {
+        self.write_gpr(reg, val)
+    }
+
+    fn get_gpr(&mut self, reg: usize) -> AxResult<u64> {
+        self.read_gpr(reg)
+    }
+
+    fn inject_interrupt(&mut self, vector: usize) -> AxResult {
+        self.inject(vector)
+    }
+
+    fn set_return_value(&mut self, val: u64) {
+        self.answer(val);
+    }
+
+    fn reset(&mut self) -> AxResult {
+        self.drop_exit()?;
+        self.pending.clear();
+        self.page.set_interrupt_window(false);
+        self.todo = Todo::empty();
+        let state = self.reset.take().ok_or(AxError::InvalidInput)?;
+        let result = self.restore(&state);
+        self.reset = Some(state);
+        result
+    }
+
+    /// Instructions and the guest's own translations are the kernel's business, which keeps no stale ones.
+    fn fence(&mut self, fence: Fence) -> AxResult {
+        if fence.contains(Fence::STAGE2_TLB) { self.reread_memory() } else { Ok(()) }
+    }
+
+    fn retry(&mut self) -> AxResult {
+        let memory = self.page.exit_reason() == KVM_EXIT_MMIO;
+        if self.open == Open::Fetch {
+            self.open = Open::Nothing; // the kernel fetches again anyhow
+            return Ok(());
+        }
+        if self.open == Open::Nothing {
+            return Err(AxError::NotAsked);
+        }
+        if !memory {
+            return Err(AxError::Unsupported);
+        }
+        self.open = Open::Nothing;
+        self.todo |= Todo::RETRY;
+        Ok(())
+    }
+
+    /// An access to a model-specific register or a fetch is a general-protection fault. On a bus nobody answers reads
+    /// with ones, and nobody minds writes: of those there is nothing to fail.
+    fn fail_access(&mut self) -> AxResult {
+        match (self.open, self.page.exit_reason()) {
+            (Open::Nothing, _) => return Err(AxError::NotAsked),
+            (Open::Fetch, _) => self.raise_general_protection()?,
+            (_, KVM_EXIT_X86_RDMSR | KVM_EXIT_X86_WRMSR) => self.page.set_msr(None),
+            _ => return Err(AxError::Unsupported),
+        }
+        self.open = Open::Nothing;
+        Ok(())
+    }
+}
+
+impl<H: AxVCpuHal> KvmVCpu<H> {
+    /// What firmware leaves in registers that a reset clears: memory is cached, and string instructions are fast. A CPU
+    /// that has not got the register has nothing to prepare.
+    fn prepare_msrs(&mut self) -> AxResult {
+        const FAST_STRINGS: u64 = 1;
+        const MTRR_ENABLED_WRITE_BACK: u64 = 1 << 11 | 6;
+        for (index, value) in
+            [(msr::MISC_ENABLE, FAST_STRINGS), (msr::MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK)]
+        {
+            if self.msrs.contains(&index) {
+                request::SET_MSRS.call(self.fd(), &request::OneMsr::new(index, value))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn raise_general_protection(&mut self) -> AxResult {
+        const GENERAL_PROTECTION: u8 = 13;
+        let mut events = request::GET_VCPU_EVENTS.call(self.fd())?;
+        events.exception.injected = 1;
+        events.exception.nr = GENERAL_PROTECTION;
+        events.exception.has_error_code = 1;
+        events.exception.error_code = 0;
+        request::SET_VCPU_EVENTS.call(self.fd(), &events)?;
+        self.page.set_not_ready_for_interrupt();
+        Ok(())
+    }
+}

@@ -1,0 +1,318 @@
+//! The vCPU.
+#![allow(unsafe_code)] // takes a stage-2 root, and passes on the promise behind it
+
+mod exit;
+mod interface;
+mod interrupts;
+mod memory;
+mod registers;
+mod state;
+
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use axvcpu::{AxError, AxResult, AxVCpuExitReason, AxVCpuHal, HostPhysAddr, VCpuId};
+use axvcpu_x86::start::Start;
+use bitflags::bitflags;
+use kvm_bindings::*;
+
+use crate::cpuid;
+use crate::kick::{HELD, KICKED, Loaded};
+use crate::machine::{Irqchip, KvmMachine, Member};
+use crate::sys::{RunPage, enter, request};
+use interrupts::Pending;
+pub use state::State;
+
+/// What a vCPU is made with.
+#[derive(Clone)]
+pub struct KvmConfig {
+    /// The machine it belongs to.
+    pub machine: Arc<KvmMachine>,
+    /// The CPU it shows to the guest; `None` for the machine's ([`KvmMachine::cpuid`]) with an APIC number of its own.
+    pub cpuid: Option<Vec<kvm_cpuid_entry2>>,
+}
+
+impl KvmConfig {
+    /// A vCPU of this machine, like its others.
+    pub fn new(machine: Arc<KvmMachine>) -> Self {
+        Self { machine, cpuid: None }
+    }
+}
+
+/// What a vCPU is set up with: how it begins.
+#[derive(Clone, Debug)]
+pub enum KvmSetup {
+    /// At its entry, in this mode.
+    Start(Start),
+    /// When another vCPU starts it, through its local APIC (INIT and start-up IPI, SDM volume 3, 10.4). Only with
+    /// [`Irqchip::Kernel`], and for other vCPUs than number 0.
+    Wait,
+    /// Where another one was that had this state; its entry does not count.
+    State(Box<State>),
+}
+
+bitflags! {
+    /// What has to be done before the guest is entered. Nothing, most of the time.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Todo: u8 {
+        /// The last exit of the kernel's has more to hand out than was.
+        const PIECES = 1 << 0;
+        /// The page has an exit that nobody was told of.
+        const EXIT = 1 << 1;
+        /// Interrupts wait for the guest to take them.
+        const INTERRUPTS = 1 << 2;
+        /// The page has the registers.
+        const REGISTERS = 1 << 3;
+        /// The access of the last exit is to be done again.
+        const RETRY = 1 << 4;
+    }
+}
+
+/// What may be done about the last exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// Nothing.
+    Nothing,
+    /// A value is asked for, and has not come.
+    Asked,
+    /// A store that was handed out.
+    Store,
+    /// A fetch from memory that there is not.
+    Fetch,
+}
+
+/// A virtual CPU of KVM's.
+pub struct KvmVCpu<H> {
+    page: RunPage,
+    shared: Arc<Member>,
+    todo: Todo,
+    open: Open,
+    /// Which bytes of the last access were handed out last, from its beginning; and where the next begin.
+    at: u32,
+    next: u32,
+    pending: Pending,
+    machine: Arc<KvmMachine>,
+    apic: u32,
+    entry: u64,
+    root: Option<HostPhysAddr>,
+    /// As it was set up.
+    reset: Option<Box<State>>,
+    /// Registers that the kernel gives and takes.
+    msrs: Arc<[u32]>,
+    hal: PhantomData<fn() -> H>,
+}
+
+impl<H> Drop for KvmVCpu<H> {
+    fn drop(&mut self) {
+        self.machine.remove_member(&self.shared, self.root);
+    }
+}
+
+impl<H: AxVCpuHal> KvmVCpu<H> {
+    fn make(vcpu: VCpuId, config: KvmConfig) -> AxResult<Self> {
+        let KvmConfig { machine, cpuid } = config;
+        let apic = u32::try_from(vcpu).map_err(|_| AxError::InvalidInput)?;
+        let fd = request::CREATE_VCPU.call(machine.fd(), apic.into())?;
+        let page = RunPage::map(fd.as_fd(), machine.page_size())?;
+        let entries = cpuid.unwrap_or_else(|| cpuid::for_cpu(machine.cpuid(), apic));
+        request::SET_CPUID2.call(fd.as_fd(), &request::Cpuid::of(&entries))?;
+        let msrs = state::msrs(machine.kvm(), fd.as_fd());
+        let thread = AtomicI32::new(0);
+        let shared = Arc::new(Member { fd, page: page.mapping().clone(), thread });
+        machine.add_member(&shared);
+        Ok(Self {
+            page,
+            shared,
+            todo: Todo::empty(),
+            open: Open::Nothing,
+            at: 0,
+            next: 0,
+            pending: Pending::default(),
+            machine,
+            apic,
+            entry: 0,
+            root: None,
+            reset: None,
+            msrs,
+            hal: PhantomData,
+        })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.shared.fd.as_fd()
+    }
+
+    /// One system call into the guest: 0, or a negated error number.
+    #[inline(always)]
+    fn enter(&mut self) -> i64 {
+        let _loaded = Loaded::new(&self.page);
+        enter(self.shared.fd.as_fd())
+    }
+
+    /// A run that begins with something else than entering the guest, or ends with anything but a plain port access.
+    #[cold]
+    #[inline(never)]
+    fn run_slowly(&mut self, mut entered: Option<i64>) -> AxResult<AxVCpuExitReason> {
+        loop {
+            let exit = match entered.take() {
+                Some(result) => self.after(result)?,
+                None => match self.before()? {
+                    Some(exit) => Some(exit),
+                    None => {
+                        self.todo.remove(Todo::REGISTERS | Todo::EXIT);
+                        let result = self.enter();
+                        self.after(result)?
+                    }
+                },
+            };
+            if let Some(exit) = exit {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// What has to be done before the guest is entered. An exit, if that is one.
+    fn before(&mut self) -> AxResult<Option<AxVCpuExitReason>> {
+        if self.todo.contains(Todo::RETRY) {
+            self.todo.remove(Todo::RETRY);
+            if !self.access_memory() {
+                return Ok(Some(self.piece()));
+            }
+        }
+        if self.todo.contains(Todo::PIECES) {
+            return Ok(Some(self.next_piece()));
+        }
+        if self.todo.contains(Todo::EXIT) {
+            self.todo.remove(Todo::EXIT);
+            return self.exit();
+        }
+        if self.todo.contains(Todo::INTERRUPTS) {
+            self.offer_interrupts()?;
+        }
+        Ok(None)
+    }
+
+    /// What an entry that answered this came to. `None` goes on.
+    fn after(&mut self, result: i64) -> AxResult<Option<AxVCpuExitReason>> {
+        self.open = Open::Nothing;
+        match -result {
+            0 => self.exit(),
+            error if error == i64::from(libc::EINTR) || error == i64::from(libc::EAGAIN) => {
+                self.come_back();
+                Ok(Some(AxVCpuExitReason::Nothing))
+            }
+            // With this error the page says what memory it was about.
+            error
+                if error == i64::from(libc::EFAULT)
+                    && self.page.exit_reason() == KVM_EXIT_MEMORY_FAULT =>
+            {
+                self.exit()
+            }
+            error => Err(AxError::Host { code: error as i32 }),
+        }
+    }
+
+    /// After an entry that was kept from being one.
+    fn come_back(&mut self) {
+        // The kernel finishes the access of the last exit first, and says nothing of it.
+        self.page.set_finished();
+        // The request behind a kick is in the vCPU's word already, and is looked at after this.
+        let flags = self.page.immediate_exit().fetch_and(!KICKED, Ordering::SeqCst);
+        if flags & HELD != 0 {
+            self.machine.wait_for_memory();
+        }
+    }
+
+    /// Whether the kernel has something to do about the last exit when the guest is entered next.
+    fn is_unfinished(&self) -> bool {
+        matches!(
+            self.page.exit_reason(),
+            KVM_EXIT_IO
+                | KVM_EXIT_MMIO
+                | KVM_EXIT_X86_RDMSR
+                | KVM_EXIT_X86_WRMSR
+                | KVM_EXIT_HYPERCALL
+        ) && !self.todo.contains(Todo::EXIT)
+    }
+
+    /// Has the kernel finish the last exit, without executing anything. It gives the registers with it. What it leaves
+    /// for instead, if it cannot go on, is kept for the next run.
+    fn finish(&mut self) -> AxResult {
+        self.page.set_wants_registers(true);
+        self.page.immediate_exit().fetch_or(KICKED, Ordering::SeqCst);
+        let result = enter(self.fd());
+        // A kick is no loss: nobody is in the guest, and whoever kicks has left word before.
+        self.page.immediate_exit().fetch_and(!KICKED, Ordering::SeqCst);
+        self.page.set_wants_registers(false);
+        match -result {
+            0 => self.todo |= Todo::EXIT | Todo::REGISTERS,
+            error if error == i64::from(libc::EINTR) => {
+                self.page.set_finished();
+                self.todo |= Todo::REGISTERS;
+            }
+            error => return Err(AxError::Host { code: error as i32 }),
+        }
+        Ok(())
+    }
+
+    /// Puts everything that is only in the page where the kernel has it. An access that still has its value to come, or
+    /// parts that were not handed out, stays as it is.
+    fn settle(&mut self) -> AxResult {
+        if self.can_finish() {
+            self.finish()?;
+        }
+        if self.page.registers_are_changed() {
+            request::SET_REGS.call(self.fd(), &self.page.registers())?;
+            self.page.set_registers_changed(false);
+            self.page.set_not_ready_for_interrupt();
+        }
+        Ok(())
+    }
+
+    fn can_finish(&self) -> bool {
+        self.is_unfinished()
+            && self.open != Open::Asked
+            && !self.todo.intersects(Todo::PIECES | Todo::RETRY)
+    }
+
+    /// Forgets the last exit, whatever it was.
+    fn drop_exit(&mut self) -> AxResult {
+        // A string instruction may go on a few times before the kernel looks at the flag.
+        const TRIES: usize = 64;
+        self.todo.remove(Todo::PIECES | Todo::RETRY);
+        self.open = Open::Nothing;
+        for _ in 0..TRIES {
+            self.todo.remove(Todo::EXIT);
+            if !self.is_unfinished() {
+                return Ok(());
+            }
+            self.finish()?;
+        }
+        Err(AxError::Host { code: libc::EBUSY })
+    }
+
+    fn set_root(&mut self, root: HostPhysAddr) -> AxResult {
+        if self.root == Some(root) {
+            return Ok(());
+        }
+        if self.root.is_some() {
+            // The machine's memory is one for all vCPUs.
+            return Err(AxError::InvalidInput);
+        }
+        // SAFETY: the caller of `set_ept_root` promises it until this vCPU is dropped, which takes it back.
+        unsafe { self.machine.use_root::<H::MmHal>(root, &self.shared)? };
+        self.root = Some(root);
+        Ok(())
+    }
+
+    fn reread_memory(&mut self) -> AxResult {
+        // SAFETY: a vCPU that runs was given the root (see `set_root`).
+        unsafe { self.machine.reread::<H::MmHal>(&self.shared) }
+    }
+
+    fn has_irqchip(&self) -> bool {
+        self.machine.irqchip() == Irqchip::Kernel
+    }
+}

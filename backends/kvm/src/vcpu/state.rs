@@ -1,0 +1,132 @@
+//! Everything a vCPU consists of, by classes: to be looked at, kept and put back.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use axvcpu::{AxResult, AxVCpuHal};
+use axvcpu_x86::reg::msr;
+use kvm_bindings::*;
+
+use super::KvmVCpu;
+use crate::kvm::Kvm;
+use crate::sys::request::{self, Xsave};
+
+impl std::fmt::Debug for State {
+    /// The general-purpose registers: the rest would fill pages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("general", &self.general).finish_non_exhaustive()
+    }
+}
+
+/// The state of a vCPU between two instructions.
+///
+/// The classes are the kernel's own structures: what is in them is described in Linux's
+/// Documentation/virt/kvm/api.rst.
+#[derive(Clone)]
+pub struct State {
+    /// General-purpose registers, `rip` and `rflags`.
+    pub general: kvm_regs,
+    /// Segments, descriptor tables, control registers, EFER, and where the local APIC is.
+    pub special: kvm_sregs,
+    /// x87, SSE and whatever else XSAVE keeps, in its format.
+    pub(crate) extended: Box<Xsave>,
+    /// Extended control registers: what XSAVE keeps.
+    pub extended_control: kvm_xcrs,
+    /// Breakpoints.
+    pub debug: kvm_debugregs,
+    /// Exceptions and interrupts that wait, or are about to be taken.
+    pub events: kvm_vcpu_events,
+    /// Whether it runs, halts, or waits to be started.
+    pub running: kvm_mp_state,
+    /// The local APIC, if the kernel has it.
+    pub apic: Option<kvm_lapic_state>,
+    /// Model-specific registers: number and value, in the order in which they are put back.
+    pub msrs: Vec<(u32, u64)>,
+}
+
+impl State {
+    /// x87, SSE and whatever else XSAVE keeps (SDM volume 1, 13.4).
+    pub fn extended(&self) -> &[u32] {
+        &self.extended.region
+    }
+}
+
+/// Registers that are time, and not state: they go on whoever looks.
+const CLOCKS: [u32; 3] = [msr::TSC, 0x3b, msr::TSC_DEADLINE];
+
+/// The model-specific registers that the kernel gives and takes. Some of those it lists it does neither of, depending on
+/// the CPU that the guest sees.
+pub(super) fn msrs(kvm: &Kvm, vcpu: BorrowedFd<'_>) -> Arc<[u32]> {
+    let mut list = request::MsrList::room();
+    if request::GET_MSR_INDEX_LIST.call(kvm.fd(), &mut list).is_err() {
+        return Arc::new([]);
+    }
+    let works = |index: &&u32| {
+        let mut one = request::OneMsr::new(**index, 0);
+        request::GET_MSRS.call(vcpu, &mut one) == Ok(1)
+            && request::SET_MSRS.call(vcpu, &one) == Ok(1)
+    };
+    let listed = list.entries().iter();
+    listed.filter(|index| !CLOCKS.contains(index)).filter(works).copied().collect()
+}
+
+impl<H: AxVCpuHal> KvmVCpu<H> {
+    /// The state. Of a vCPU that is [`Free`](axvcpu::VCpuState::Free), with nothing owed to its last exit, it is whole; of
+    /// one that is bound, the instruction of the last exit may not be finished in it.
+    pub fn state(&self) -> AxResult<State> {
+        let fd = self.fd();
+        // What is in the page the kernel will take over at the next entry.
+        let general = match self.page.registers_are_changed() {
+            true => self.page.registers(),
+            false => request::GET_REGS.call(fd)?,
+        };
+        let large = self.machine.kvm().capability(KVM_CAP_XSAVE2) > 4096;
+        let extended =
+            if large { request::GET_XSAVE2.call(fd) } else { request::GET_XSAVE.call(fd) };
+        let mut msrs = Vec::with_capacity(self.msrs.len());
+        for &index in self.msrs.iter() {
+            let mut one = request::OneMsr::new(index, 0);
+            if request::GET_MSRS.call(fd, &mut one)? == 1 {
+                msrs.push((index, one.data()));
+            }
+        }
+        Ok(State {
+            general,
+            special: request::GET_SREGS.call(fd)?,
+            extended: Box::new(extended?),
+            extended_control: request::GET_XCRS.call(fd)?,
+            debug: request::GET_DEBUGREGS.call(fd)?,
+            events: request::GET_VCPU_EVENTS.call(fd)?,
+            running: request::GET_MP_STATE.call(fd)?,
+            apic: self.has_irqchip().then(|| request::GET_LAPIC.call(fd)).transpose()?,
+            msrs,
+        })
+    }
+
+    /// Puts a state into the vCPU, all of it: the last exit is over, and nothing of the page counts.
+    pub(super) fn restore(&mut self, state: &State) -> AxResult {
+        let fd = self.fd();
+        // Modes before what depends on them. The APIC is where the special registers say, and pending interrupts go
+        // into it.
+        request::SET_MP_STATE.call(fd, &state.running)?;
+        request::SET_XCRS.call(fd, &state.extended_control)?;
+        request::SET_SREGS.call(fd, &state.special)?;
+        request::SET_REGS.call(fd, &state.general)?;
+        request::SET_XSAVE.call(fd, &state.extended)?;
+        for &(index, value) in &state.msrs {
+            // What the kernel refuses it has refused to give away changed, too: see `msrs`.
+            request::SET_MSRS.call(fd, &request::OneMsr::new(index, value))?;
+        }
+        request::SET_DEBUGREGS.call(fd, &state.debug)?;
+        if let Some(apic) = &state.apic {
+            request::SET_LAPIC.call(fd, apic)?;
+        }
+        let all = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+        let events = kvm_vcpu_events { flags: state.events.flags | all, ..state.events };
+        request::SET_VCPU_EVENTS.call(fd, &events)?;
+        self.page.set_registers_changed(false);
+        self.page.set_not_ready_for_interrupt();
+        self.page.set_finished();
+        Ok(())
+    }
+}
