@@ -5,6 +5,7 @@ use alloc::format;
 use vm_fdt::{Error, FdtWriter};
 
 use crate::RamRange;
+use crate::numbers::Numbers;
 
 /// What a boot loader knows.
 pub(crate) struct Boot<'a> {
@@ -40,17 +41,5 @@ impl Boot<'_> {
             fdt.property_array_u64("rng-seed", &seed)?;
         }
         fdt.end_node(chosen)
-    }
-}
-
-/// Numbers that look random and depend on the seed alone (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
     }
 }

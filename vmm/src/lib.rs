@@ -1,7 +1,8 @@
 //! A small virtual machine monitor on top of AxVCpu.
 //!
 //! A machine consists of vCPUs, [memory](GuestMemory), a [bus](Bus) with devices, and the
-//! [firmware](Firmware) that the guest calls. [`riscv`] puts one together for RISC-V, [`arm`] for AArch64. The host
+//! [firmware](Firmware) that the guest calls. [`riscv`] puts one together for RISC-V, [`arm`] for AArch64, [`x86`] for
+//! x86-64. The host
 //! supplies memory ([`RamBacking`]), a place for console output ([`ConsoleSink`]), a clock and a way to wait
 //! ([`VmHost`]); threads are its own business: [`Vm::run_vcpu`] runs one vCPU on the calling thread or
 //! physical CPU, [`Vm::run_vcpus`] several that share it, [`Vm::run_in_turn`] all of them.
@@ -31,6 +32,7 @@ mod host;
 pub mod loader;
 mod machine;
 mod memory;
+mod numbers;
 mod outcome;
 pub mod riscv;
 mod run;
@@ -41,6 +43,7 @@ pub mod summary;
 mod testing;
 mod updates;
 mod vm;
+pub mod x86;
 
 pub use bus::{Bus, MmioDevice, NoDevice, RangeTaken};
 pub use cpus::{AlreadyOn, Cpu, Cpus, PowerState};

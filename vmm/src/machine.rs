@@ -112,11 +112,11 @@ impl<F: Format + Send + Sync> CpuPlan<F> {
     }
 
     /// Makes the vCPUs and the stage-2 table they share, and ties their lives together. Each prefers the physical
-    /// CPU of its own number.
+    /// CPU of its own number. `entry` says where each begins.
     pub(crate) fn make<A: AxArchVCpu + Send>(
         &self,
         memory: &Arc<GuestMemory>,
-        entry: u64,
+        entry: impl Fn(usize) -> u64,
         mut create: impl FnMut(usize) -> A::CreateConfig,
         mut set_up: impl FnMut(usize) -> A::SetupConfig,
     ) -> Result<Cpus<A>, BuildError> {
@@ -137,7 +137,7 @@ impl<F: Format + Send + Sync> CpuPlan<F> {
         for (cpu, this) in cpus.iter().enumerate() {
             // SAFETY: the table maps RAM backings and nothing else, whose promise is that they are the guest's
             // alone. It is never changed, and `Cpus` drops it and the memory after the vCPUs.
-            unsafe { this.vcpu().setup(GuestPhysAddr::new(entry), root, set_up(cpu)) }
+            unsafe { this.vcpu().setup(GuestPhysAddr::new(entry(cpu)), root, set_up(cpu)) }
                 .map_err(|error| BuildError::Cpu { cpu, error })?;
         }
         Ok(cpus)

@@ -156,6 +156,21 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
                 }
                 Ok(Next::Run)
             }
+            Exit::IoRead { port, width } => {
+                this.counters.count(ExitKind::IoRead);
+                match self.ports.read(port.into(), width) {
+                    Ok(value) => this.vcpu().set_return_value(value)?,
+                    Err(NoDevice) => return self.other_port(cpu, this, host, exit),
+                }
+                Ok(Next::Run)
+            }
+            Exit::IoWrite { port, width, data } => {
+                this.counters.count(ExitKind::IoWrite);
+                match self.ports.write(port.into(), width, data) {
+                    Ok(()) => Ok(Next::Run),
+                    Err(NoDevice) => self.other_port(cpu, this, host, exit),
+                }
+            }
             Exit::Hypercall { nr, function, args } => {
                 this.counters.count(ExitKind::Hypercall);
                 self.firmware.call(self, host, Call { cpu, nr, function, args })
@@ -188,13 +203,27 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
                 A::Hal::irq_handler();
                 return Ok(Next::Yield);
             }
-            // No machine here has ports: reads find the bus floating high.
-            Exit::IoRead { width, .. } => {
-                this.counters.count(ExitKind::Unclaimed);
-                this.vcpu().set_return_value(width.mask())?;
-            }
-            Exit::IoWrite { .. } => this.counters.count(ExitKind::Unclaimed),
             _ => return self.handle_special(cpu, this, host, exit),
+        }
+        Ok(Next::Run)
+    }
+
+    /// Does an access to a port that no device has: the firmware's, or nobody's. Such an access does not fail, as there
+    /// is no fault for it: reads find the bus floating high, and writes go nowhere.
+    #[inline(never)]
+    fn other_port(
+        &self,
+        cpu: usize,
+        this: &Cpu<A>,
+        host: &impl VmHost,
+        exit: &Exit,
+    ) -> AxResult<Next> {
+        if let Some(next) = self.firmware.exit(self, host, cpu, exit)? {
+            return Ok(next);
+        }
+        this.counters.count(ExitKind::Unclaimed);
+        if let Exit::IoRead { width, .. } = *exit {
+            this.vcpu().set_return_value(width.mask())?;
         }
         Ok(Next::Run)
     }

@@ -51,7 +51,7 @@ kinds! {
     Nothing = "kick",
     /// Power control and failed entries, where the backend reports them as such.
     Other = "other",
-    /// Accesses, of those above, to addresses and system registers at which nothing answers.
+    /// Accesses, of those above, to addresses, ports and system registers at which nothing answers.
     Unclaimed = "of these, unclaimed",
 }
 

@@ -43,8 +43,8 @@ pub trait Firmware<A: AxArchVCpu>: Sized {
     /// vCPU. An error ends the machine: what the guest does wrong is answered to the guest.
     fn call(&self, vm: &Vm<A, Self>, host: &impl VmHost, call: Call) -> AxResult<Next>;
 
-    /// Does what concerns the architecture alone: interrupts between CPUs, system registers, exits the run loop
-    /// does not know. `None`, the default, if it does not either. Runs like [`call`](Self::call).
+    /// Does what concerns the architecture alone: interrupts between CPUs, system registers, I/O ports that no device
+    /// has, exits the run loop does not know. An exit that asks for a value is answered here. `None`, the default, if it does not either. Runs like [`call`](Self::call).
     fn exit(
         &self,
         vm: &Vm<A, Self>,
@@ -65,6 +65,7 @@ pub struct Vm<A: AxArchVCpu, F> {
     pub(crate) cpus: Arc<Cpus<A>>,
     pub(crate) memory: Arc<GuestMemory>,
     pub(crate) bus: Bus,
+    pub(crate) ports: Bus,
     pub(crate) firmware: F,
     pub(crate) console: Arc<dyn ConsoleSink>,
     ended: AtomicBool,
@@ -72,11 +73,13 @@ pub struct Vm<A: AxArchVCpu, F> {
 }
 
 impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
-    /// Puts a machine together. `cpus` are set up on stage-2 tables that map `memory`.
+    /// Puts a machine together. `cpus` are set up on stage-2 tables that map `memory`. Addresses on `ports` are the
+    /// numbers of I/O ports; architectures without them leave it empty.
     pub(crate) fn assemble(
         cpus: Arc<Cpus<A>>,
         memory: Arc<GuestMemory>,
         bus: Bus,
+        ports: Bus,
         firmware: F,
         console: Arc<dyn ConsoleSink>,
     ) -> Self {
@@ -84,6 +87,7 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
             cpus,
             memory,
             bus,
+            ports,
             firmware,
             console,
             ended: AtomicBool::new(false),
@@ -104,6 +108,11 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
     /// The devices.
     pub fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    /// The devices at I/O ports, where the architecture has such: addresses are the ports' numbers.
+    pub fn ports(&self) -> &Bus {
+        &self.ports
     }
 
     /// Ends the machine, from any thread: every vCPU leaves the guest and the run functions return. Only the

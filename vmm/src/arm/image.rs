@@ -18,7 +18,10 @@ pub fn load_kernel(memory: &GuestMemory, ram: RamRange, file: &[u8]) -> Result<L
             let up = ram.base.wrapping_neg() % ALIGN;
             load_flat(memory, ram, file, up.saturating_add(offset), size)
         }
-        Format::Elf => load_elf(memory, ram, file, Target::Arm64),
+        Format::Elf => {
+            let independent = ram.base.saturating_add(LOAD_OFFSET);
+            load_elf(memory, ram, file, Target::Arm64, independent)
+        }
         Format::Flat => load_flat(memory, ram, file, LOAD_OFFSET, file.len() as u64),
     }
 }

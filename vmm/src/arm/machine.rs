@@ -90,7 +90,7 @@ impl<A: AxArchVCpu + Send> ArmVm<A> {
         let memory = Arc::new(memory);
         let state = State::new(cpus);
         let create = |cpu| create(cpu, state.forwarding(cpu));
-        let all = Arc::new(plan.make(&memory, kernel.entry, create, set_up)?);
+        let all = Arc::new(plan.make(&memory, |_| kernel.entry, create, set_up)?);
 
         let gic = Arc::new(Gic::new(state, all.clone()));
         let irq = gic.line(UART_INTID).unwrap_or_else(|| Arc::new(Unconnected));
@@ -109,7 +109,7 @@ impl<A: AxArchVCpu + Send> ArmVm<A> {
             // It was made a moment ago, and is off.
             let _ = first.start(kernel.entry, dtb);
         }
-        Ok(Self::assemble(all, memory, bus, Psci::new(uart), console))
+        Ok(Self::assemble(all, memory, bus, Bus::new(), Psci::new(uart), console))
     }
 
     /// Sends `bytes` to the guest's console. Answers how many of them there was room for; if not all,

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{LOAD_OFFSET, LoadError, Loaded, Target, u16_at, u32_at, u64_at};
+use super::{LoadError, Loaded, Target, u16_at, u32_at, u64_at};
 use crate::{GuestMemory, RamRange};
 
 const ET_EXEC: u16 = 2;
@@ -10,6 +10,7 @@ const ET_DYN: u16 = 3;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
+const PT_NOTE: u32 = 4;
 const HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 /// More loadable segments than any kernel has.
@@ -29,54 +30,117 @@ struct Segment<'a> {
     size: u64,
 }
 
+/// An ELF program whose headers were checked.
+pub(crate) struct Elf<'a> {
+    segments: Vec<Segment<'a>>,
+    notes: Vec<&'a [u8]>,
+    /// What is added to all addresses.
+    bias: u64,
+    entry: u64,
+    align: u64,
+}
+
 /// Loads an ELF program for `target`. Segments go to their physical addresses; a position-independent program
-/// without relocations goes to [`LOAD_OFFSET`] in memory.
+/// without relocations goes to `independent`.
 pub(crate) fn load_elf(
     memory: &GuestMemory,
     ram: RamRange,
     file: &[u8],
     target: Target,
+    independent: u64,
 ) -> Result<Loaded, LoadError> {
-    let cut = LoadError::Damaged { what: "it ends within the ELF header" };
-    if file.len() < HEADER {
-        return Err(cut);
-    }
-    match (file.get(4), file.get(5)) {
-        (Some(2), Some(1)) => {}
-        (Some(1), _) => {
-            return Err(LoadError::Unsupported {
-                what: "it is a 32-bit ELF program; the guest is 64-bit",
-            });
-        }
-        (_, Some(2)) => {
-            return Err(LoadError::Unsupported { what: "it is a big-endian ELF program" });
-        }
-        _ => return damaged("unknown ELF class or byte order"),
-    }
-    let machine = u16_at(file, 18).ok_or(cut)?;
-    if machine != target.elf_machine() {
-        return Err(LoadError::WrongMachine { machine, name: machine_name(machine), target });
-    }
-    let bias = match u16_at(file, 16).ok_or(cut)? {
-        ET_EXEC => 0,
-        ET_DYN => ram.base.saturating_add(LOAD_OFFSET),
-        _ => {
-            return Err(LoadError::Unsupported {
-                what: "it is an object or core file, not a program: link it first",
-            });
-        }
-    };
-    let entry = u64_at(file, 24).ok_or(cut)?;
-    let (segments, is_dynamic) = segments(file)?;
-    if is_dynamic && bias == 0 {
-        return Err(LoadError::Unsupported {
-            what: "it needs a dynamic linker: link it statically",
-        });
-    }
-    place(memory, ram, bias, entry, target.instruction_align(), segments)
+    Elf::parse(file, target, independent)?.load(memory, ram)
 }
 
-fn segments(file: &[u8]) -> Result<(Vec<Segment<'_>>, bool), LoadError> {
+impl<'a> Elf<'a> {
+    /// Reads the headers of a program for `target`. If it is position-independent, it is for the address
+    /// `independent`.
+    pub(crate) fn parse(
+        file: &'a [u8],
+        target: Target,
+        independent: u64,
+    ) -> Result<Self, LoadError> {
+        let cut = LoadError::Damaged { what: "it ends within the ELF header" };
+        if file.len() < HEADER {
+            return Err(cut);
+        }
+        match (file.get(4), file.get(5)) {
+            (Some(2), Some(1)) => {}
+            (Some(1), _) => {
+                return Err(LoadError::Unsupported {
+                    what: "it is a 32-bit ELF program; the guest is 64-bit",
+                });
+            }
+            (_, Some(2)) => {
+                return Err(LoadError::Unsupported { what: "it is a big-endian ELF program" });
+            }
+            _ => return damaged("unknown ELF class or byte order"),
+        }
+        let machine = u16_at(file, 18).ok_or(cut)?;
+        if machine != target.elf_machine() {
+            return Err(LoadError::WrongMachine { machine, name: machine_name(machine), target });
+        }
+        let kind = u16_at(file, 16).ok_or(cut)?;
+        let bias = match kind {
+            ET_EXEC => 0,
+            ET_DYN => independent,
+            _ => {
+                return Err(LoadError::Unsupported {
+                    what: "it is an object or core file, not a program: link it first",
+                });
+            }
+        };
+        let entry = u64_at(file, 24).ok_or(cut)?;
+        let Contents { segments, notes, is_dynamic } = contents(file)?;
+        if is_dynamic && kind == ET_EXEC {
+            return Err(LoadError::Unsupported {
+                what: "it needs a dynamic linker: link it statically",
+            });
+        }
+        Ok(Self { segments, notes, bias, entry, align: target.instruction_align() })
+    }
+
+    /// What the first note says that has this name, a NUL included, and this type.
+    pub(crate) fn note(&self, name: &[u8], kind: u32) -> Option<&'a [u8]> {
+        self.notes.iter().find_map(|notes| find_note(notes, name, kind))
+    }
+
+    /// Whether something is loaded to this guest physical address.
+    pub(crate) fn is_loaded(&self, addr: u64) -> bool {
+        self.segments.iter().any(|s| {
+            addr.checked_sub(s.addr.saturating_add(self.bias)).is_some_and(|at| at < s.size)
+        })
+    }
+}
+
+/// Looks through the notes of one segment, as far as they are whole.
+fn find_note<'a>(mut notes: &'a [u8], name: &[u8], kind: u32) -> Option<&'a [u8]> {
+    const HEADER: usize = 12;
+    /// Names and descriptions take a multiple of four bytes.
+    fn padded(size: usize) -> Option<usize> {
+        size.checked_next_multiple_of(4)
+    }
+    loop {
+        let size = |at| u32_at(notes, at).and_then(|size| usize::try_from(size).ok());
+        let (name_size, size, found) = (size(0)?, size(4)?, u32_at(notes, 8)?);
+        let at = HEADER.checked_add(padded(name_size)?)?;
+        let description = notes.get(at..at.checked_add(size)?)?;
+        if found == kind && notes.get(HEADER..HEADER + name_size) == Some(name) {
+            return Some(description);
+        }
+        notes = notes.get(at.checked_add(padded(size)?)?..)?;
+    }
+}
+
+/// What the program headers say.
+#[derive(Default)]
+struct Contents<'a> {
+    segments: Vec<Segment<'a>>,
+    notes: Vec<&'a [u8]>,
+    is_dynamic: bool,
+}
+
+fn contents(file: &[u8]) -> Result<Contents<'_>, LoadError> {
     const CUT: LoadError = LoadError::Damaged { what: "it ends within the program headers" };
     let table = u64_at(file, 32).and_then(|at| usize::try_from(at).ok()).ok_or(CUT)?;
     let size = usize::from(u16_at(file, 54).ok_or(CUT)?);
@@ -84,7 +148,7 @@ fn segments(file: &[u8]) -> Result<(Vec<Segment<'_>>, bool), LoadError> {
     if size < PROGRAM_HEADER {
         return damaged("its program headers are too short");
     }
-    let (mut segments, mut is_dynamic) = (Vec::new(), false);
+    let mut contents = Contents::default();
     for index in 0..count {
         // At most 2^16 of at most 2^16 bytes, so only the sum with `table` can overflow.
         let at = table.checked_add(index * size).ok_or(CUT)?;
@@ -107,10 +171,10 @@ fn segments(file: &[u8]) -> Result<(Vec<Segment<'_>>, bool), LoadError> {
                 if phys.checked_add(size).is_none() || virt.checked_add(size).is_none() {
                     return damaged("a segment exceeds the address space");
                 }
-                if segments.len() == MAX_SEGMENTS {
+                if contents.segments.len() == MAX_SEGMENTS {
                     return damaged("it has more than 64 segments");
                 }
-                segments.push(Segment { data, addr: phys, virt, size });
+                contents.segments.push(Segment { data, addr: phys, virt, size });
             }
             PT_INTERP => {
                 return Err(LoadError::Unsupported {
@@ -118,7 +182,7 @@ fn segments(file: &[u8]) -> Result<(Vec<Segment<'_>>, bool), LoadError> {
                 });
             }
             PT_DYNAMIC => {
-                is_dynamic = true;
+                contents.is_dynamic = true;
                 let data = range()
                     .ok_or(LoadError::Damaged { what: "its dynamic section is outside of it" })?;
                 if has_relocations(data) {
@@ -127,10 +191,12 @@ fn segments(file: &[u8]) -> Result<(Vec<Segment<'_>>, bool), LoadError> {
                     });
                 }
             }
+            // Nobody has to understand notes, so damaged ones are none.
+            PT_NOTE => contents.notes.extend(range()),
             _ => {}
         }
     }
-    Ok((segments, is_dynamic))
+    Ok(contents)
 }
 
 /// Whether a dynamic section asks for relocations.
@@ -149,47 +215,47 @@ fn has_relocations(dynamic: &[u8]) -> bool {
         })
 }
 
-/// Checks the segments against memory and each other, and copies them.
-fn place(
-    memory: &GuestMemory,
-    ram: RamRange,
-    bias: u64,
-    entry: u64,
-    align: u64,
-    mut segments: Vec<Segment<'_>>,
-) -> Result<Loaded, LoadError> {
-    segments.sort_by_key(|segment| segment.addr);
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
-        return damaged("it has nothing to load");
-    };
-    let (low, high) = (first.addr, last.addr + last.size);
-    for pair in segments.windows(2) {
-        if let [a, b] = pair {
-            if a.addr + a.size > b.addr {
-                return damaged("its segments overlap");
+impl Elf<'_> {
+    /// Checks the segments against memory and each other, and copies them.
+    pub(crate) fn load(self, memory: &GuestMemory, ram: RamRange) -> Result<Loaded, LoadError> {
+        let Self { mut segments, bias, entry, align, .. } = self;
+        segments.sort_by_key(|segment| segment.addr);
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
+            return damaged("it has nothing to load");
+        };
+        let (low, high) = (first.addr, last.addr + last.size);
+        for pair in segments.windows(2) {
+            if let [a, b] = pair {
+                if a.addr + a.size > b.addr {
+                    return damaged("its segments overlap");
+                }
             }
         }
+        let start = low.saturating_add(bias);
+        let end = high.saturating_add(bias);
+        if !ram.contains(start, high - low) {
+            let (ram_start, ram_end) = (ram.base, ram.base + ram.size);
+            return Err(LoadError::OutsideRam { start, end, ram_start, ram_end });
+        }
+        // The entry is an address as the program sees it, which may differ from where it is loaded. Linux for x86 has
+        // the latter there.
+        let seen = segments.iter().find(|s| entry >= s.virt && entry - s.virt < s.size);
+        let entry = match seen {
+            Some(home) => home.addr + (entry - home.virt) + bias,
+            None if segments.iter().any(|s| entry >= s.addr && entry - s.addr < s.size) => {
+                entry + bias
+            }
+            None => return damaged("its entry point lies outside of what it loads"),
+        };
+        if entry % align != 0 {
+            return damaged("its entry point is not at the address of an instruction");
+        }
+        for segment in &segments {
+            // What is behind the data is zero already: memory starts out as zeros, and nothing overlaps.
+            memory.write(segment.addr + bias, segment.data)?;
+        }
+        Ok(Loaded { entry, start, end })
     }
-    let start = low.saturating_add(bias);
-    let end = high.saturating_add(bias);
-    if !ram.contains(start, high - low) {
-        let (ram_start, ram_end) = (ram.base, ram.base + ram.size);
-        return Err(LoadError::OutsideRam { start, end, ram_start, ram_end });
-    }
-    // The entry is an address as the program sees it, which may differ from where it is loaded.
-    let inside = segments.iter().find(|s| entry >= s.virt && entry - s.virt < s.size);
-    let Some(home) = inside else {
-        return damaged("its entry point lies outside of what it loads");
-    };
-    let entry = home.addr + (entry - home.virt) + bias;
-    if entry % align != 0 {
-        return damaged("its entry point is not at the address of an instruction");
-    }
-    for segment in &segments {
-        // What is behind the data is zero already: memory starts out as zeros, and nothing overlaps.
-        memory.write(segment.addr + bias, segment.data)?;
-    }
-    Ok(Loaded { entry, start, end })
 }
 
 fn machine_name(machine: u16) -> Option<&'static str> {

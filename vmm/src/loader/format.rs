@@ -5,7 +5,7 @@ use super::{LoadError, Target, u16_at, u32_at};
 /// A format that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Linux for the guest's architecture, as an `Image`.
+    /// Linux for the guest's architecture, as its boot loaders take it: `Image`, or on x86 `bzImage`.
     Image,
     /// An ELF program.
     Elf,
@@ -59,14 +59,17 @@ pub fn identify(file: &[u8], target: Target) -> Result<Format, LoadError> {
                 "a RISC-V Image with a header older than version 0.2",
                 "use a kernel from 2019 or later",
             ),
-            Target::Arm64 => wrong("a Linux Image for RISC-V", target.advice()),
+            Target::Arm64 | Target::X86_64 => wrong("a Linux Image for RISC-V", target.advice()),
         };
     }
     if has(0, b"\x7fELF") {
         return Ok(Format::Elf);
     }
     if has(0x202, b"HdrS") {
-        return wrong("a Linux bzImage for x86", target.advice());
+        return match target {
+            Target::X86_64 => Ok(Format::Image),
+            Target::Riscv64 | Target::Arm64 => wrong("a Linux bzImage for x86", target.advice()),
+        };
     }
     if has(4, b"zimg") {
         return wrong(
@@ -77,6 +80,9 @@ pub fn identify(file: &[u8], target: Target) -> Result<Format, LoadError> {
                 }
                 Target::Arm64 => {
                     "it unpacks itself under EFI firmware only; use the kernel's arch/arm64/boot/Image"
+                }
+                Target::X86_64 => {
+                    "no kernel for x86 looks like that; use the kernel's arch/x86/boot/bzImage"
                 }
             },
         );
@@ -98,12 +104,27 @@ pub fn identify(file: &[u8], target: Target) -> Result<Format, LoadError> {
             };
             return wrong(
                 found,
-                "it needs firmware that this machine does not have; use a kernel Image",
+                match target {
+                    Target::Riscv64 | Target::Arm64 => {
+                        "it needs firmware that this machine does not have; use a kernel Image"
+                    }
+                    Target::X86_64 => {
+                        "it needs firmware that this machine does not have; use a kernel's bzImage"
+                    }
+                },
             );
         }
     }
     if is_text(file) {
-        return wrong("a text", "a kernel is a program (Image, ELF, or a flat binary)");
+        return wrong(
+            "a text",
+            match target {
+                Target::Riscv64 | Target::Arm64 => {
+                    "a kernel is a program (Image, ELF, or a flat binary)"
+                }
+                Target::X86_64 => "a kernel is a program (bzImage, ELF, or a flat binary)",
+            },
+        );
     }
     Ok(Format::Flat)
 }

@@ -11,7 +11,7 @@ pub use error::LoadError;
 pub use format::{Format, identify};
 pub use target::Target;
 
-pub(crate) use elf::load_elf;
+pub(crate) use elf::{Elf, load_elf};
 
 use crate::{GuestMemory, RamRange};
 

@@ -7,6 +7,8 @@ pub enum Target {
     Riscv64,
     /// AArch64.
     Arm64,
+    /// x86-64.
+    X86_64,
 }
 
 impl Target {
@@ -15,15 +17,17 @@ impl Target {
         match self {
             Self::Riscv64 => 243,
             Self::Arm64 => 183,
+            Self::X86_64 => 62,
         }
     }
 
     /// What a program's first address is a multiple of. On RISC-V the compressed extension has instructions of
-    /// two bytes.
+    /// two bytes, on x86 they have any length.
     pub(super) const fn instruction_align(self) -> u64 {
         match self {
             Self::Riscv64 => 2,
             Self::Arm64 => 4,
+            Self::X86_64 => 1,
         }
     }
 
@@ -32,6 +36,7 @@ impl Target {
         match self {
             Self::Riscv64 => "RISC-V (riscv64)",
             Self::Arm64 => "AArch64 (arm64)",
+            Self::X86_64 => "x86-64",
         }
     }
 
@@ -40,6 +45,7 @@ impl Target {
         match self {
             Self::Riscv64 => "the guest is RISC-V, so it needs the Image of a riscv64 kernel",
             Self::Arm64 => "the guest is AArch64, so it needs the Image of an arm64 kernel",
+            Self::X86_64 => "the guest is x86-64, so it needs the bzImage of an x86 kernel",
         }
     }
 }

@@ -4,6 +4,7 @@
 mod copy;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -92,7 +93,9 @@ struct Region {
     host: HostPhysAddr,
     /// `phys_to_virt` of `host`.
     virt: *mut u8,
-    backing: Box<dyn RamBacking>,
+    backing: Arc<dyn RamBacking>,
+    /// Where the range begins in the backing.
+    offset: u64,
 }
 
 // SAFETY: `virt` is used for atomic accesses only, and the backing itself can be sent and shared.
@@ -122,7 +125,43 @@ impl GuestMemory {
         backing: Box<dyn RamBacking>,
     ) -> Result<(), RamError> {
         let range = RamRange { base: base.as_u64(), size: backing.size() };
+        self.check(range, backing.host_phys())?;
+        self.insert::<M>(range, backing.into(), 0);
+        Ok(())
+    }
+
+    /// Like [`add`](Self::add), but nothing is put into `hole`: what would be there, and what comes after it, goes
+    /// behind the hole. So one backing makes the memory of machines whose devices are in the middle of it.
+    pub fn add_around<M: AxMmHal>(
+        &mut self,
+        base: GuestPhysAddr,
+        hole: RamRange,
+        backing: Box<dyn RamBacking>,
+    ) -> Result<(), RamError> {
+        let (base, size) = (base.as_u64(), backing.size());
+        let below = hole.base.saturating_sub(base).min(size);
+        if below == size {
+            return self.add::<M>(GuestPhysAddr::new(base), backing);
+        }
+        let behind = hole.base.checked_add(hole.size).ok_or(RamError::TooLarge)?;
+        let parts = [
+            (RamRange { base, size: below }, 0),
+            (RamRange { base: behind.max(base), size: size - below }, below),
+        ];
+        let used = || parts.into_iter().filter(|(range, _)| range.size != 0);
         let host = backing.host_phys();
+        for (range, _) in used() {
+            self.check(range, host)?;
+        }
+        let backing: Arc<dyn RamBacking> = backing.into();
+        for (range, offset) in used() {
+            self.insert::<M>(range, backing.clone(), offset);
+        }
+        Ok(())
+    }
+
+    /// Whether there can be RAM at `range` that is at `host`, or a multiple of 4 KiB from there.
+    fn check(&self, range: RamRange, host: HostPhysAddr) -> Result<(), RamError> {
         if range.size == 0 || (range.base | range.size | host.as_u64()) % 4096 != 0 {
             return Err(RamError::Unaligned);
         }
@@ -132,13 +171,17 @@ impl GuestMemory {
         let apart = |other: &RamRange| {
             range.base + range.size <= other.base || other.base + other.size <= range.base
         };
-        if !self.ranges().all(|other| apart(&other)) {
-            return Err(RamError::Overlap);
-        }
-        let virt = M::phys_to_virt(host).as_usize() as *mut u8;
-        self.regions.push(Region { range, host, virt, backing });
+        if self.ranges().all(|other| apart(&other)) { Ok(()) } else { Err(RamError::Overlap) }
+    }
+
+    /// Adds a range that was checked; it is `offset` bytes into the backing.
+    fn insert<M: AxMmHal>(&mut self, range: RamRange, backing: Arc<dyn RamBacking>, offset: u64) {
+        let start = backing.host_phys();
+        let host = HostPhysAddr::new(start.as_u64() + offset);
+        // The backing's promise is about what follows its first byte.
+        let virt = (M::phys_to_virt(start).as_usize() as *mut u8).wrapping_add(offset as usize);
+        self.regions.push(Region { range, host, virt, backing, offset });
         self.regions.sort_by_key(|region| region.range.base);
-        Ok(())
     }
 
     /// The ranges of RAM, in the order of their addresses.
@@ -170,7 +213,8 @@ impl GuestMemory {
         let (to, region) = self.locate(addr, buf.len())?;
         // SAFETY: as in `read`.
         unsafe { copy::write(to, buf) };
-        region.backing.written(addr - region.range.base, buf.len() as u64);
+        let offset = region.offset + (addr - region.range.base);
+        region.backing.written(offset, buf.len() as u64);
         Ok(())
     }
 
@@ -241,6 +285,54 @@ mod tests {
         memory.write(0x8000_1ff0, &[1; 17]).unwrap_err();
         memory.read(0x8000_0020, &mut [0; 4]).unwrap();
         assert_eq!(*written.lock().unwrap(), [(0x10, 5)]);
+    }
+
+    #[test]
+    fn one_backing_goes_around_a_hole() {
+        let hole = RamRange { base: 0x3000, size: 0x5000 };
+        let around = |base, size| {
+            let heap = Heap::new(size);
+            let (start, written) = (heap.host_phys().as_u64(), heap.written.clone());
+            let mut memory = GuestMemory::new();
+            memory.add_around::<Mm>(GuestPhysAddr::new(base), hole, Box::new(heap)).unwrap();
+            let parts: Vec<_> = memory
+                .mappings()
+                .map(|(range, host)| (range.base, range.size, host.as_u64() - start))
+                .collect();
+            (memory, parts, written)
+        };
+        assert_eq!(around(0x1000, 0x1000).1, [(0x1000, 0x1000, 0)]);
+        assert_eq!(around(0x1000, 0x2000).1, [(0x1000, 0x2000, 0)]);
+        assert_eq!(around(0x3000, 0x2000).1, [(0x8000, 0x2000, 0)]);
+        assert_eq!(around(0x9000, 0x2000).1, [(0x9000, 0x2000, 0)]);
+        let (memory, parts, written) = around(0, 0x7000);
+        assert_eq!(parts, [(0, 0x3000, 0), (0x8000, 0x4000, 0x3000)]);
+        memory.write(0x2ffe, b"ab").unwrap();
+        memory.write(0x8001, b"cd").unwrap();
+        memory.write(0x2fff, b"no").unwrap_err();
+        memory.write(0x7fff, b"no").unwrap_err();
+        assert_eq!(*written.lock().unwrap(), [(0x2ffe, 2), (0x3001, 2)]);
+        let mut back = [0; 2];
+        memory.read(0x8001, &mut back).unwrap();
+        assert_eq!(&back, b"cd");
+    }
+
+    #[test]
+    fn nothing_is_added_around_a_hole_by_halves() {
+        let mut memory = GuestMemory::new();
+        let top = GuestPhysAddr::new(0x8000);
+        memory.add::<Mm>(top, Box::new(Heap::new(4096))).unwrap();
+        let odd = RamRange { base: 0x800, size: 0x1000 };
+        let endless = RamRange { base: 0x1000, size: u64::MAX };
+        let taken = RamRange { base: 0x1000, size: 0x7000 };
+        for (hole, error) in
+            [(odd, RamError::Unaligned), (endless, RamError::TooLarge), (taken, RamError::Overlap)]
+        {
+            let backing = Box::new(Heap::new(8192));
+            let result = memory.add_around::<Mm>(GuestPhysAddr::new(0), hole, backing);
+            assert_eq!(result, Err(error));
+        }
+        assert_eq!(memory.ranges().count(), 1);
     }
 
     #[test]

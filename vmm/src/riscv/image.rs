@@ -16,7 +16,10 @@ pub fn load_kernel(memory: &GuestMemory, ram: RamRange, file: &[u8]) -> Result<L
             let (offset, size) = image_header(file)?;
             load_flat(memory, ram, file, offset, size)
         }
-        Format::Elf => load_elf(memory, ram, file, Target::Riscv64),
+        Format::Elf => {
+            let independent = ram.base.saturating_add(LOAD_OFFSET);
+            load_elf(memory, ram, file, Target::Riscv64, independent)
+        }
         Format::Flat => load_flat(memory, ram, file, LOAD_OFFSET, file.len() as u64),
     }
 }

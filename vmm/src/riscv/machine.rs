@@ -89,7 +89,7 @@ impl<A: AxArchVCpu + Send> RiscvVm<A> {
             Ok(fdt::build(&fdt::Machine { cpus, isa, mmu_type, timebase, boot })?)
         })?;
         let memory = Arc::new(memory);
-        let cpus = Arc::new(plan.make(&memory, kernel.entry, create, set_up)?);
+        let cpus = Arc::new(plan.make(&memory, |_| kernel.entry, create, set_up)?);
 
         let plic = Arc::new(Plic::new(cpus.clone()));
         let irq = plic.line(UART_IRQ).unwrap_or_else(|| Arc::new(Unconnected));
@@ -103,7 +103,7 @@ impl<A: AxArchVCpu + Send> RiscvVm<A> {
             let _ = first.start(kernel.entry, dtb);
         }
         let firmware = Sbi::new(uart, console.clone());
-        Ok(Self::assemble(cpus, memory, bus, firmware, console))
+        Ok(Self::assemble(cpus, memory, bus, Bus::new(), firmware, console))
     }
 
     /// Sends `bytes` to the guest's console. Answers how many of them there was room for; if not all,
