@@ -38,6 +38,15 @@ pub enum BuildError {
     Device(RangeTaken),
     /// The device tree could not be written; the usual cause is a NUL byte in the command line.
     DeviceTree(String),
+    /// The command line has a NUL byte, at which the kernel would stop to read.
+    CommandLineNul,
+    /// The command line is longer than the kernel takes.
+    CommandLineTooLong {
+        /// Its bytes.
+        length: usize,
+        /// How many the kernel takes.
+        most: usize,
+    },
     /// The stage-2 table could not be made.
     Stage2(AxError),
     /// A vCPU could not be made or set up.
@@ -63,6 +72,10 @@ impl fmt::Display for BuildError {
             Self::Initrd(error) => write!(f, "initrd: {error}"),
             Self::Device(error) => error.fmt(f),
             Self::DeviceTree(error) => write!(f, "device tree: {error}"),
+            Self::CommandLineNul => f.write_str("command line: it has a NUL byte; remove it"),
+            Self::CommandLineTooLong { length, most } => {
+                write!(f, "command line: {length} bytes, but the kernel takes {most}; shorten it")
+            }
             Self::Stage2(error) => write!(f, "stage-2 table: {error}"),
             Self::Cpu { cpu, error } => write!(f, "CPU {cpu}: {error}"),
         }

@@ -22,14 +22,18 @@ use crate::arm::{ArmVm, ArmVmConfig};
 use crate::riscv::{RiscvVm, RiscvVmConfig};
 use crate::{BuildError, ConsoleSink, RamBacking, VmHost};
 
+pub(crate) mod files;
 #[path = "../tests/platform/memory.rs"]
 mod memory;
 pub(crate) mod tree;
 
 pub(crate) use memory::Mm;
 
+const PAGE: usize = 4096;
+
 /// Zeroed RAM from the heap.
 pub(crate) struct Heap {
+    /// Where the allocation begins; the RAM begins at its first page.
     at: usize,
     size: usize,
     /// What it was told was written.
@@ -44,8 +48,10 @@ impl Heap {
         Self { at, size, written: Arc::default() }
     }
 
+    /// Not aligned, because the system allocator writes zeros to what is, where it would otherwise get pages that are
+    /// zero without anybody having touched them: machines can be as large here as anywhere.
     fn layout(size: usize) -> Layout {
-        Layout::from_size_align(size.max(1), 4096).unwrap()
+        Layout::from_size_align(size + PAGE, 1).unwrap()
     }
 }
 
@@ -59,7 +65,7 @@ impl Drop for Heap {
 // SAFETY: an allocation of its own.
 unsafe impl RamBacking for Heap {
     fn host_phys(&self) -> HostPhysAddr {
-        HostPhysAddr::new(self.at as u64)
+        HostPhysAddr::new(self.at.next_multiple_of(PAGE) as u64)
     }
 
     fn size(&self) -> u64 {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use axvcpu::GuestPhysAddr;
 
 use super::*;
+use crate::testing::files::{Segment, elf, file};
 use crate::testing::{Heap, Mm};
 use crate::{GuestMemory, RamRange};
 use crate::{arm, riscv};
@@ -49,15 +50,6 @@ fn load(file: &[u8]) -> Result<Loaded, LoadError> {
 
 fn message(file: &[u8]) -> alloc::string::String {
     load(file).unwrap_err().to_string()
-}
-
-/// A file with bytes at certain offsets.
-fn file(len: usize, parts: &[(usize, &[u8])]) -> Vec<u8> {
-    let mut file = vec![0; len];
-    for (at, bytes) in parts {
-        file[*at..*at + bytes.len()].copy_from_slice(bytes);
-    }
-    file
 }
 
 fn image(offset: u64, size: u64, flags: u64, version: u32, len: usize) -> Vec<u8> {
@@ -125,6 +117,19 @@ fn messages_name_what_the_guest_needs() {
     }
     let message = message(&arm_image(0, 0, 0, 128));
     assert!(message.contains("arm64: the guest is RISC-V"), "{message}");
+    for (bad, of, word) in [
+        (image(0, 0, 0, 2, 128), "a Linux Image for RISC-V", "bzImage of an x86 kernel"),
+        (file(64, &[(48, b"RISCV\0\0\0")]), "a Linux Image for RISC-V", "bzImage"),
+        (arm_image(0, 0, 0, 128), "a Linux Image for arm64", "bzImage of an x86 kernel"),
+        (file(64, &[(0, b"MZ"), (4, b"zimg")]), "EFI", "arch/x86/boot/bzImage"),
+        (file(256, &[(0, b"MZ"), (0x3c, &[0x80]), (0x80, b"PE\0\0\x64\x86")]), "EFI", "bzImage"),
+        (vec![b'#'; 64], "text", "bzImage"),
+    ] {
+        let message = identify(&bad, Target::X86_64).unwrap_err().to_string();
+        assert!(message.contains(of) && message.contains(word), "{message}");
+    }
+    let linux = file(0x300, &[(0, b"MZ"), (0x202, b"HdrS")]);
+    assert_eq!(identify(&linux, Target::X86_64), Ok(Format::Image));
     let program = elf(&[(1, BASE, BASE, b"code", 4)], |f| f[18] = 183);
     assert_eq!(guest.load_arm(&program).map(|loaded| loaded.entry), Ok(BASE));
     let odd = elf(&[(1, BASE, BASE, b"code", 4)], |f| (f[18], f[24]) = (183, 2));
@@ -207,40 +212,6 @@ fn wrong_formats_are_named() {
         identify(&file(64, &[(0, b"MZ"), (0x3c, &[0xff; 4])]), Target::Riscv64),
         Ok(Format::Flat)
     );
-}
-
-/// A segment: type, physical and virtual address, data, size in memory.
-type Segment<'a> = (u32, u64, u64, &'a [u8], u64);
-
-/// An ELF program with these segments, which starts at the first one's virtual address.
-fn elf(segments: &[Segment<'_>], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let entry = segments.first().map_or(0, |segment| segment.2);
-    let mut out = file(
-        64,
-        &[
-            (0, b"\x7fELF\x02\x01\x01"),
-            (16, &2u16.to_le_bytes()),
-            (18, &243u16.to_le_bytes()),
-            (24, &entry.to_le_bytes()),
-            (32, &64u64.to_le_bytes()),
-            (54, &56u16.to_le_bytes()),
-            (56, &(segments.len() as u16).to_le_bytes()),
-        ],
-    );
-    let mut data_at = 64 + 56 * segments.len() as u64;
-    for &(kind, phys, virt, data, size) in segments {
-        out.extend(kind.to_le_bytes());
-        out.extend(7u32.to_le_bytes());
-        for field in [data_at, virt, phys, data.len() as u64, size, 4096] {
-            out.extend(field.to_le_bytes());
-        }
-        data_at += data.len() as u64;
-    }
-    for segment in segments {
-        out.extend(segment.3);
-    }
-    change(&mut out);
-    out
 }
 
 #[test]
