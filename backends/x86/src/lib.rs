@@ -4,6 +4,10 @@
 //! Architecture Programmer's Manual ("APM").
 #![no_std]
 
+extern crate alloc;
+
+pub mod asm;
 pub mod ept;
+pub mod paging;
 pub mod reg;
 pub mod start;
