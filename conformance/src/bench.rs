@@ -15,8 +15,9 @@ use crate::report::{Failure, Place, Stop, Verdict, fail};
 use crate::subject::Subject;
 
 pub(crate) type Exit = AxVCpuExitReason;
-type Mm<S> = <<<S as Subject>::Arch as AxArchVCpu>::Hal as AxVCpuHal>::MmHal;
+pub(crate) type Mm<S> = <<<S as Subject>::Arch as AxArchVCpu>::Hal as AxVCpuHal>::MmHal;
 type CreateConfig<S> = <<S as Subject>::Arch as AxArchVCpu>::CreateConfig;
+pub(crate) type SetupConfig<S> = <<S as Subject>::Arch as AxArchVCpu>::SetupConfig;
 
 /// Exits that concern nobody (host interrupts, an interpreter's turns) after which a guest must have got
 /// somewhere.
@@ -42,6 +43,9 @@ pub(crate) trait Program: Sized {
     /// Executes for ever without leaving the guest, counting in the first word of data.
     fn count_for_ever(&mut self);
 }
+
+/// A guest's call to the suite: its number and its arguments.
+pub(crate) type Call = (u64, [u64; 6]);
 
 /// What is special about the guests of an architecture.
 pub(crate) trait Isa {
@@ -70,12 +74,22 @@ pub(crate) trait Isa {
     /// The register in which a guest finds the number of its vCPU.
     const NUMBER: usize;
 
-    /// The hypercall whose first argument is a value to report.
+    /// The call whose first argument is a value to report.
     const REPORT: u64;
-    /// The hypercall with which the guest's own handler reports what it took.
+    /// The call with which the guest's own handler reports what it took.
     const TRAP: u64;
-    /// The hypercall at the program's end.
+    /// The call at the program's end.
     const END: u64;
+
+    /// The number and the arguments of the guest's call to the suite, if `exit`, the last of `vcpu`, is one. Guests make
+    /// hypercalls, unless those of their architecture do not always arrive.
+    fn call<A: AxArchVCpu>(exit: &Exit, vcpu: &AxVCpu<A>) -> Verdict<Option<Call>> {
+        let _ = vcpu;
+        Ok(match *exit {
+            Exit::Hypercall { nr, args, .. } => Some((nr, args)),
+            _ => None,
+        })
+    }
 
     /// What the handler reports.
     type Trap: Copy + Debug + PartialEq;
@@ -85,14 +99,26 @@ pub(crate) trait Isa {
 }
 
 /// The guests of an architecture on a subject.
-pub(crate) trait GuestsOf<S>: Isa {
+pub(crate) trait GuestsOf<S: Subject>: Isa {
     /// The shape of the stage-2 tables that the backend is given.
     fn format(subject: &S) -> Self::Format;
+
+    /// Puts what guests need besides their program and their data into memory.
+    fn furnish(space: &mut Space<Mm<S>, Self::Format>) -> Verdict {
+        let _ = space;
+        Ok(())
+    }
+
+    /// What a vCPU is set up with.
+    fn setup_config(subject: &S) -> SetupConfig<S> {
+        subject.setup_config()
+    }
 }
 
-/// A machine. Fields are dropped in this order: the memory outlives the vCPUs.
+/// A machine. Fields are dropped in this order: the machine outlives the vCPUs, and the memory both.
 pub(crate) struct Bench<S: Subject, I: Isa> {
     pub(crate) harts: Vec<Hart<S, I>>,
+    pub(crate) machine: S::Machine,
     pub(crate) space: Space<Mm<S>, I::Format>,
 }
 
@@ -108,7 +134,8 @@ impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
         let mut space = Space::new(I::format(subject))?;
         space.add(I::CODE, I::CODE_PAGES, Some(Perms::RWX))?;
         space.add(I::DATA, I::DATA_PAGES, Some(Perms::RW))?;
-        Ok(Self { harts: Vec::new(), space })
+        I::furnish(&mut space)?;
+        Ok(Self { harts: Vec::new(), machine: subject.machine()?, space })
     }
 
     /// A machine whose one vCPU is bound to this physical CPU and about to start with `body`.
@@ -127,17 +154,6 @@ impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
         bench.add_bound(subject, count)?;
         Ok(bench)
     }
-}
-
-impl<S: Subject, I: Isa> Bench<S, I> {
-    /// Puts a program where guests start.
-    pub(crate) fn load(&mut self, body: impl FnOnce(&mut I::Guest)) -> Verdict {
-        let program = I::Guest::assemble(body)?;
-        if program.len() as u64 > I::CODE_PAGES * 4096 {
-            fail!("the suite's own guest is too long: {} bytes", program.len());
-        }
-        Ok(self.space.fill(I::CODE, &program)?)
-    }
 
     /// Makes vCPUs, all bound here, which find their number in a register.
     pub(crate) fn add_bound(&mut self, subject: &S, count: usize) -> Verdict {
@@ -152,7 +168,7 @@ impl<S: Subject, I: Isa> Bench<S, I> {
 
     /// Makes a vCPU and sets it up.
     pub(crate) fn add_hart(&mut self, subject: &S, id: usize) -> Verdict {
-        self.add_hart_with(subject, id, subject.create_config()?)
+        self.add_hart_with(subject, id, subject.create_config(&self.machine)?)
     }
 
     /// The same, made with something special.
@@ -168,10 +184,26 @@ impl<S: Subject, I: Isa> Bench<S, I> {
     }
 
     pub(crate) fn setup(&self, subject: &S, index: usize) -> AxResult {
-        let (entry, root) = (GuestPhysAddr::new(I::CODE), self.space.root());
+        self.setup_with(index, I::CODE, I::setup_config(subject))
+    }
+}
+
+impl<S: Subject, I: Isa> Bench<S, I> {
+    /// Puts a program where guests start.
+    pub(crate) fn load(&mut self, body: impl FnOnce(&mut I::Guest)) -> Verdict {
+        let program = I::Guest::assemble(body)?;
+        if program.len() as u64 > I::CODE_PAGES * 4096 {
+            fail!("the suite's own guest is too long: {} bytes", program.len());
+        }
+        Ok(self.space.fill(I::CODE, &program)?)
+    }
+
+    /// Sets a vCPU up that starts at an address of the guest's, in a way of its own.
+    pub(crate) fn setup_with(&self, index: usize, entry: u64, config: SetupConfig<S>) -> AxResult {
+        let (entry, root) = (GuestPhysAddr::new(entry), self.space.root());
         // SAFETY: `space` keeps the table well formed, maps frames of the guest only, and is dropped after the
         // vCPUs are. Cases that take a mapping away keep the frame.
-        unsafe { self.harts[index].vcpu.setup(entry, root, subject.setup_config()) }
+        unsafe { self.harts[index].vcpu.setup(entry, root, config) }
     }
 
     /// The first vCPU.
@@ -220,18 +252,32 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 
     #[track_caller]
     fn mismatch(&self, expected: &str, found: Exit) -> Stop {
-        match trap_of::<I>(found) {
-            Some(trap) => self.unexpected(&alloc::format!("expected {expected}, found {trap:x?}")),
-            None => self.unexpected(&alloc::format!("expected {expected}, found {found:x?}")),
+        match self.trap_of(found) {
+            Ok(Some(trap)) => {
+                self.unexpected(&alloc::format!("expected {expected}, found {trap:x?}"))
+            }
+            _ => self.unexpected(&alloc::format!("expected {expected}, found {found:x?}")),
         }
+    }
+
+    /// The number and the arguments of the guest's call, if the last exit was one.
+    pub(crate) fn call(&self, exit: &Exit) -> Verdict<Option<Call>> {
+        I::call(exit, &self.vcpu)
+    }
+
+    /// The trap that the last exit reports.
+    fn trap_of(&self, exit: Exit) -> Verdict<Option<I::Trap>> {
+        let call = self.call(&exit)?;
+        Ok(call.filter(|(nr, _)| *nr == I::TRAP).map(|(_, args)| I::trap(args)))
     }
 
     /// Runs until the guest reports a value.
     #[track_caller]
     pub(crate) fn report(&self) -> Verdict<u64> {
-        match self.run()? {
-            Exit::Hypercall { nr, args, .. } if nr == I::REPORT => Ok(args[0]),
-            exit => Err(self.mismatch("a report", exit)),
+        let exit = self.run()?;
+        match self.call(&exit)? {
+            Some((nr, args)) if nr == I::REPORT => Ok(args[0]),
+            _ => Err(self.mismatch("a report", exit)),
         }
     }
 
@@ -249,9 +295,10 @@ impl<S: Subject, I: Isa> Hart<S, I> {
     /// Runs until the guest's program is over.
     #[track_caller]
     pub(crate) fn end(&self) -> Verdict {
-        match self.run()? {
-            Exit::Hypercall { nr, .. } if nr == I::END => Ok(()),
-            exit => Err(self.mismatch("the guest's end", exit)),
+        let exit = self.run()?;
+        match self.call(&exit)? {
+            Some((nr, _)) if nr == I::END => Ok(()),
+            _ => Err(self.mismatch("the guest's end", exit)),
         }
     }
 
@@ -259,7 +306,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
     #[track_caller]
     pub(crate) fn trap(&self) -> Verdict<I::Trap> {
         let exit = self.run()?;
-        trap_of::<I>(exit).ok_or_else(|| self.mismatch("a trap", exit))
+        self.trap_of(exit)?.ok_or_else(|| self.mismatch("a trap", exit))
     }
 
     /// Runs until the guest reads from a device.
@@ -302,14 +349,6 @@ impl<S: Subject, I: Isa> Hart<S, I> {
             Exit::Halt { .. } => Err(self.unexpected("it halted, but did not block")),
             exit => Err(self.mismatch("a halt", exit)),
         }
-    }
-}
-
-/// The trap an exit reports.
-fn trap_of<I: Isa>(exit: Exit) -> Option<I::Trap> {
-    match exit {
-        Exit::Hypercall { nr, args, .. } if nr == I::TRAP => Some(I::trap(args)),
-        _ => None,
     }
 }
 

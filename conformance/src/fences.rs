@@ -109,7 +109,7 @@ pub(crate) fn while_running<S: Subject, I: Isa>(
     bench.space.add(I::FIRST, 1, None)?;
     bench.space.add(I::SECOND, 1, None)?;
     bench.space.map(I::WINDOW, I::FIRST, Perms::RW)?;
-    let Bench { harts, space } = &mut bench;
+    let Bench { harts, space, .. } = &mut bench;
     let vcpu = &harts[0].vcpu;
     run_while(
         subject,

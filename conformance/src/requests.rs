@@ -91,10 +91,8 @@ pub(crate) fn kick_before<S: Subject, I: Isa>(bench: &Bench<S, I>) -> Verdict {
             exit => break exit,
         }
     };
-    ensure!(
-        matches!(exit, Exit::Hypercall { nr, .. } if nr == I::REPORT),
-        "kicked once, but {exit:?}"
-    );
+    let call = hart.call(&exit)?;
+    ensure!(call.is_some_and(|(nr, _)| nr == I::REPORT), "kicked once, but {exit:?}");
     hart.end()
 }
 
@@ -351,7 +349,7 @@ pub(crate) fn inject_and_count<S: Subject, I: Isa>(
 
 /// Each of two guests waits for an interrupt, and answers it with one for the other. The first begins; `is_sent` tells
 /// whether an exit of a vCPU sends the other one an interrupt, which is `vector`.
-pub(crate) fn ping_pong<S: Subject, I: Isa>(
+pub(crate) fn ping_pong<S: Subject, I: GuestsOf<S>>(
     subject: &S,
     bench: &mut Bench<S, I>,
     vector: usize,

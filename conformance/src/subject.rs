@@ -11,12 +11,20 @@ use axvcpu::{AxArchVCpu, AxResult};
 pub trait Subject {
     /// The backend.
     type Arch: AxArchVCpu + Send;
+    /// What the vCPUs of one machine share and are made with; `()` where they share nothing.
+    type Machine;
 
     /// What the backend is called in the report.
     fn name(&self) -> &str;
 
-    /// What a new vCPU is made with. vCPUs of one case share their machine's time.
-    fn create_config(&self) -> AxResult<<Self::Arch as AxArchVCpu>::CreateConfig>;
+    /// Makes a machine. The suite drops it after its vCPUs, and before their memory.
+    fn machine(&self) -> AxResult<Self::Machine>;
+
+    /// What a new vCPU of a machine is made with. vCPUs of one case share their machine's time.
+    fn create_config(
+        &self,
+        machine: &Self::Machine,
+    ) -> AxResult<<Self::Arch as AxArchVCpu>::CreateConfig>;
 
     /// What a vCPU is set up with.
     fn setup_config(&self) -> <Self::Arch as AxArchVCpu>::SetupConfig;

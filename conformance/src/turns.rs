@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use axvcpu::Fence;
 use axvcpu_stage2::Perms;
 
-use crate::bench::{Bench, GuestsOf, Isa, Program};
+use crate::bench::{Bench, GuestsOf, Program};
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 use crate::requests::{two_cpus, wait_for};
 use crate::subject::Subject;
@@ -66,7 +66,7 @@ pub(crate) const STEP: u64 = 0x1234_5678_9abc_def1;
 /// The guest fills 40 registers with multiples of a number, and the `system` registers with what their masks keep of
 /// it; marks 1; stores all of them one after the other in its data; marks 2; and adds [`STEP`] to the number. `seen` is
 /// what counts of what it found in a system register.
-pub(crate) fn registers<S: Subject, I: Isa>(
+pub(crate) fn registers<S: Subject, I: GuestsOf<S>>(
     subject: &S,
     mut bench: Bench<S, I>,
     system: &[(u16, u64)],

@@ -61,10 +61,14 @@ struct Nothing;
 
 impl Subject for Nothing {
     type Arch = Idle;
+    type Machine = ();
     fn name(&self) -> &str {
         "nothing"
     }
-    fn create_config(&self) -> AxResult<()> {
+    fn machine(&self) -> AxResult {
+        Ok(())
+    }
+    fn create_config(&self, (): &()) -> AxResult {
         Ok(())
     }
     fn setup_config(&self) {}

@@ -25,6 +25,7 @@ impl riscv::Subject for Soft {}
 
 impl Subject for Soft {
     type Arch = SoftVCpu<Threads>;
+    type Machine = ();
 
     fn name(&self) -> &str {
         match self {
@@ -32,7 +33,10 @@ impl Subject for Soft {
             Self::InstructionClock(_) => "soft, instruction clock",
         }
     }
-    fn create_config(&self) -> AxResult<SoftConfig> {
+    fn machine(&self) -> AxResult {
+        Ok(())
+    }
+    fn create_config(&self, (): &()) -> AxResult<SoftConfig> {
         Ok(SoftConfig::new(match self {
             Self::HostClock => Clock::Host(now_ns),
             Self::InstructionClock(clock) => Clock::Instructions(clock.clone()),

@@ -96,7 +96,8 @@ fn before_binding<S: Subject>(subject: &S) -> Verdict {
         g.mark(1);
         g.mark(2);
     })?;
-    let vcpu = axvcpu::AxVCpu::<S::Arch>::new(1, 0, 0, None, subject.create_config()?)?;
+    let config = subject.create_config(&bench.machine)?;
+    let vcpu = axvcpu::AxVCpu::<S::Arch>::new(1, 0, 0, None, config)?;
     vcpu.inject_interrupt(40)?;
     bench.harts.push(Hart::new(vcpu));
     bench.setup(subject, 0)?;

@@ -427,7 +427,7 @@ fn mistakes_are_reported() {
         a.ud2();
         a.finish()
     };
-    let refused: &[(&str, fn(&mut Asm))] = &[
+    let refused: &[Known] = &[
         ("mov", |a| a.mov(RAX, EBX)),
         ("mov", |a| a.mov(dword(RAX), RBX)),
         ("mov", |a| a.mov(mem(RAX), 1)),

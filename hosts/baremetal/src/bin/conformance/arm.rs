@@ -27,12 +27,17 @@ pub(crate) struct Aarch64 {
 
 impl Subject for Aarch64 {
     type Arch = ArmVCpu<Hal>;
+    type Machine = ();
 
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn create_config(&self) -> AxResult<ArmConfig> {
+    fn machine(&self) -> AxResult {
+        Ok(())
+    }
+
+    fn create_config(&self, (): &()) -> AxResult<ArmConfig> {
         Ok(self.config.clone())
     }
 

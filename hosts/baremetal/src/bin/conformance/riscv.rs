@@ -24,12 +24,17 @@ pub(crate) struct Riscv64 {
 
 impl Subject for Riscv64 {
     type Arch = RiscvVCpu<Hal>;
+    type Machine = ();
 
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn create_config(&self) -> AxResult<RiscvConfig> {
+    fn machine(&self) -> AxResult {
+        Ok(())
+    }
+
+    fn create_config(&self, (): &()) -> AxResult<RiscvConfig> {
         Ok(self.config)
     }
 
