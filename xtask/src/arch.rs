@@ -2,24 +2,27 @@
 
 use std::fmt;
 
-/// A processor with hardware virtualization that there is a hypervisor for.
+/// A processor that guests are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arch {
-    /// RISC-V with the hypervisor extension.
+    /// RISC-V: in software, or with the hypervisor extension.
     Riscv64,
     /// AArch64 with EL2.
     Aarch64,
+    /// x86-64, under Linux KVM.
+    X86_64,
 }
 
 impl Arch {
     /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::Riscv64, Self::Aarch64];
+    pub(crate) const ALL: [Self; 3] = [Self::Riscv64, Self::Aarch64, Self::X86_64];
 
-    /// The name of the backend, which is QEMU's and the compiler's name for the processor as well.
+    /// QEMU's and the compiler's name for the processor.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Riscv64 => "riscv64",
             Self::Aarch64 => "aarch64",
+            Self::X86_64 => "x86_64",
         }
     }
 
@@ -28,7 +31,49 @@ impl Arch {
         match self {
             Self::Riscv64 => "riscv64",
             Self::Aarch64 => "arm64",
+            Self::X86_64 => "amd64",
         }
+    }
+
+    /// The kernel parameter that makes the guest's serial port its console.
+    pub(crate) fn console(self) -> &'static str {
+        match self {
+            Self::Riscv64 | Self::X86_64 => "console=ttyS0",
+            Self::Aarch64 => "console=ttyAMA0",
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A processor that there is a hypervisor without an operating system for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bare {
+    /// RISC-V with the hypervisor extension.
+    Riscv64,
+    /// AArch64 with EL2.
+    Aarch64,
+}
+
+impl Bare {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Riscv64, Self::Aarch64];
+
+    /// What its guests are made for, which is the same processor.
+    pub(crate) const fn guests(self) -> Arch {
+        match self {
+            Self::Riscv64 => Arch::Riscv64,
+            Self::Aarch64 => Arch::Aarch64,
+        }
+    }
+
+    /// The name of the backend, which is the processor's.
+    pub(crate) fn name(self) -> &'static str {
+        self.guests().name()
     }
 
     /// The target of hypervisor images: no floating-point registers, which are the guest's.
@@ -47,17 +92,9 @@ impl Arch {
             Self::Aarch64 => "max",
         }
     }
-
-    /// The kernel parameter that makes the guest's serial port its console.
-    pub(crate) fn console(self) -> &'static str {
-        match self {
-            Self::Riscv64 => "console=ttyS0",
-            Self::Aarch64 => "console=ttyAMA0",
-        }
-    }
 }
 
-impl fmt::Display for Arch {
+impl fmt::Display for Bare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

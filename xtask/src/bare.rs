@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::arch::Arch;
+use crate::arch::Bare;
 use crate::assets::{store, toolchain};
 use crate::progress::Step;
 use crate::{cargo, proc};
@@ -99,7 +99,7 @@ impl Target {
 }
 
 /// Builds the hypervisor image called `name` for `arch` and returns the file.
-pub(crate) fn image(name: &str, arch: Arch) -> Result<PathBuf> {
+pub(crate) fn image(name: &str, arch: Bare) -> Result<PathBuf> {
     let target = Target::new(arch.target())?;
     let step = Step::new(format!("build the image `{name}` for {arch}"));
     let mut command = target.cargo("build")?;

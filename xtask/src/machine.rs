@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::arch::Arch;
+use crate::arch::Bare;
 use crate::proc;
 
 /// What differs between the machines.
@@ -22,15 +22,15 @@ struct Kind {
     top: u64,
 }
 
-fn kind(arch: Arch) -> Kind {
+fn kind(arch: Bare) -> Kind {
     match arch {
         // QEMU, docs/system/riscv/virt.rst. The device tree is at the very top.
-        Arch::Riscv64 => {
+        Bare::Riscv64 => {
             Kind { arguments: &["-M", "virt", "-bios", "default"], ram: 0x8000_0000, top: 4 << 20 }
         }
         // docs/system/arm/virt.rst. Without firmware an image starts at EL2, with the device tree at the start of the
         // memory, below the image. A network would want a file that not every QEMU comes with.
-        Arch::Aarch64 => Kind {
+        Bare::Aarch64 => Kind {
             arguments: &["-M", "virt,virtualization=on,gic-version=3", "-nic", "none"],
             ram: 0x4000_0000,
             top: 0,
@@ -51,7 +51,7 @@ const OWN: u64 = 64 << 20;
 
 /// What an image is started with.
 pub(crate) struct Machine<'a> {
-    pub(crate) arch: Arch,
+    pub(crate) arch: Bare,
     pub(crate) qemu: &'a Path,
     /// The processor model, with properties.
     pub(crate) cpu: &'a str,
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn nothing_overlaps() {
-        for arch in Arch::ALL {
+        for arch in Bare::ALL {
             let kind = kind(arch);
             let (image, memory) = (kind.ram + 0x34_5678, 512 << 20);
             let found = place(&kind, image, &[5 << 20, 1, 2 << 20], memory).unwrap();
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_no_machine_has_is_refused() {
-        let place = |end, sizes: &[u64], memory| place(&kind(Arch::Riscv64), end, sizes, memory);
+        let place = |end, sizes: &[u64], memory| place(&kind(Bare::Riscv64), end, sizes, memory);
         assert!(place(0x8020_0000, &[u64::MAX - 5], 0).is_err());
         assert!(place(0x8020_0000, &[], u64::MAX - 5).is_err());
         assert!(place(u64::MAX, &[], 0).is_err());

@@ -1,12 +1,13 @@
-//! The guest: Debian's own kernel for each architecture, and a static busybox.
+//! The guest: Debian's own kernel for each architecture, and a static busybox; and where guests have guests of
+//! their own, the kernel's modules for that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use super::apt::{self, Apt};
-use super::{make_whole, store};
+use super::{make_whole, modules, store};
 use crate::arch::Arch;
 use crate::progress::Step;
 
@@ -18,6 +19,7 @@ fn folder(arch: Arch) -> &'static str {
     match arch {
         Arch::Riscv64 => "guest",
         Arch::Aarch64 => "guest-arm64",
+        Arch::X86_64 => "guest-amd64",
     }
 }
 
@@ -27,22 +29,39 @@ fn kernel_package(arch: Arch) -> &'static str {
     match arch {
         Arch::Riscv64 => "linux-image-riscv64",
         Arch::Aarch64 => "linux-image-cloud-arm64",
+        Arch::X86_64 => "linux-image-cloud-amd64",
     }
 }
 
-/// Bytes 56..60 of a Linux `Image` (Documentation/arch/riscv/boot-image-header.rst,
-/// Documentation/arch/arm64/booting.rst).
-fn image_magic(arch: Arch) -> &'static [u8] {
+/// Where a kernel says what it is, and how: Linux's `Image` (Documentation/arch/riscv/boot-image-header.rst,
+/// Documentation/arch/arm64/booting.rst), and a `bzImage` (Documentation/arch/x86/boot.rst).
+fn magic(arch: Arch) -> &'static [(usize, &'static [u8])] {
     match arch {
-        Arch::Riscv64 => b"RSC\x05",
-        Arch::Aarch64 => b"ARM\x64",
+        Arch::Riscv64 => &[(56, b"RSC\x05")],
+        Arch::Aarch64 => &[(56, b"ARM\x64")],
+        Arch::X86_64 => &[(0x1fe, b"\x55\xaa"), (0x202, b"HdrS")],
     }
+}
+
+/// The module that lets guests have guests, on the processors of QEMU's emulation.
+fn kvm_module(arch: Arch) -> Option<&'static str> {
+    match arch {
+        Arch::Riscv64 | Arch::Aarch64 => None,
+        Arch::X86_64 => Some("kvm_amd"),
+    }
+}
+
+/// Whether `kernel` is one for `arch`.
+fn is_kernel(kernel: &[u8], arch: Arch) -> bool {
+    magic(arch).iter().all(|(at, bytes)| kernel.get(*at..at + bytes.len()) == Some(bytes))
 }
 
 /// The files a Debian guest is made of.
 pub(crate) struct Guest {
-    /// The kernel, a flat `Image`.
+    /// The kernel: a flat `Image`, or a `bzImage`.
     pub(crate) kernel: PathBuf,
+    /// The kernel's modules for guests of its own, in the order to load them in.
+    pub(crate) modules: Vec<PathBuf>,
     /// The busybox binary.
     pub(crate) busybox: PathBuf,
     /// Packages and versions the files come from.
@@ -58,14 +77,24 @@ pub(crate) fn fetch(arch: Arch) -> Result<Guest> {
     let folder = store().join(folder(arch));
     make_whole(&folder, |folder| download(folder, arch))
         .context("the Debian guest could not be fetched")?;
-    let versions = folder.join("versions");
+    let read = |name| {
+        let file = folder.join(name);
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let modules = match kvm_module(arch) {
+        Some(_) => read(MODULES)?.lines().map(|name| folder.join(name)).collect(),
+        None => Vec::new(),
+    };
     Ok(Guest {
         kernel: folder.join("Image"),
+        modules,
         busybox: folder.join("busybox"),
-        versions: fs::read_to_string(&versions)
-            .with_context(|| format!("cannot read {}", versions.display()))?,
+        versions: read("versions")?,
     })
 }
+
+/// The list of modules, one a line, in the order to load them in.
+const MODULES: &str = "modules";
 
 fn download(folder: &Path, arch: Arch) -> Result<()> {
     let apt = Apt::open(&store().join("apt"), arch.debian())?;
@@ -79,9 +108,10 @@ fn download(folder: &Path, arch: Arch) -> Result<()> {
     let packages = apt.download(&[&image, BUSYBOX], false)?;
     let step = Step::new("unpack the guest");
     for package in packages {
-        // The kernel package is mostly modules; the guests use none.
+        // The kernel package is mostly modules; most guests use none.
         let name = package.file_name().unwrap_or_default().to_string_lossy();
-        let only = if name.starts_with(BUSYBOX) { None } else { Some("./boot") };
+        let whole = name.starts_with(BUSYBOX) || kvm_module(arch).is_some();
+        let only = if whole { None } else { Some("./boot") };
         apt::unpack(&package, &unpacked, only)?;
     }
 
@@ -95,14 +125,17 @@ fn download(folder: &Path, arch: Arch) -> Result<()> {
         })
         .context("the kernel package has no kernel")?;
     let bytes = fs::read(&kernel).context("cannot read the kernel")?;
-    if bytes.get(56..60) != Some(image_magic(arch)) {
-        bail!("{} is not a flat kernel image for {arch}", kernel.display());
-    }
+    ensure!(is_kernel(&bytes, arch), "{} is not a kernel image for {arch}", kernel.display());
     let busybox = ["usr/bin/busybox", "bin/busybox"]
         .iter()
         .map(|path| unpacked.join(path))
         .find(|path| path.is_file())
         .context("the busybox package has no busybox")?;
+    if let Some(module) = kvm_module(arch) {
+        let tree = unpacked.join("usr/lib/modules");
+        let names = modules::extract(&tree, module, folder, &busybox)?;
+        fs::write(folder.join(MODULES), names.join("\n")).context("cannot list the modules")?;
+    }
     fs::rename(kernel, folder.join("Image")).context("cannot place the kernel")?;
     fs::rename(busybox, folder.join("busybox")).context("cannot place busybox")?;
     fs::remove_dir_all(&unpacked).context("cannot remove what is not needed")?;
@@ -114,4 +147,21 @@ fn download(folder: &Path, arch: Arch) -> Result<()> {
     }
     fs::write(folder.join("versions"), versions).context("cannot note the versions")?;
     apt.remove_archives()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_apart() {
+        let mut kernel = vec![0; 0x206];
+        assert!(Arch::ALL.iter().all(|arch| !is_kernel(&kernel, *arch)));
+        kernel[0x1fe..0x200].copy_from_slice(b"\x55\xaa");
+        kernel[0x202..].copy_from_slice(b"HdrS");
+        assert_eq!(Arch::ALL.map(|arch| is_kernel(&kernel, arch)), [false, false, true]);
+        kernel[56..60].copy_from_slice(b"RSC\x05");
+        assert!(is_kernel(&kernel, Arch::Riscv64) && !is_kernel(&kernel[..59], Arch::Riscv64));
+        assert!(!is_kernel(&kernel[..0x205], Arch::X86_64));
+    }
 }

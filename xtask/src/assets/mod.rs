@@ -6,6 +6,7 @@ pub(crate) mod apt;
 pub(crate) mod guest;
 pub(crate) mod initrd;
 mod lock;
+mod modules;
 mod program;
 pub(crate) mod qemu;
 pub(crate) mod toolchain;

@@ -48,6 +48,12 @@ fn kit(arch: Arch) -> Kit {
             packages: &["qemu-system-arm"],
             user: None,
         },
+        Arch::X86_64 => Kit {
+            folder: "qemu-x86",
+            system: "qemu-system-x86_64",
+            packages: &["qemu-system-x86"],
+            user: None,
+        },
     }
 }
 
@@ -135,7 +141,8 @@ fn download(folder: &Path, kit: &Kit) -> Result<()> {
         folder,
         kit.system,
         "export QEMU_MODULE_DIR=\"$lib/qemu\"\n",
-        "-L \"$here/root/usr/share/qemu\"",
+        // The BIOS is another package's, which has a folder of its own.
+        "-L \"$here/root/usr/share/qemu\" -L \"$here/root/usr/share/seabios\"",
     )?;
     if let Some(name) = kit.user {
         script(&folder.join(name), &format!("exec \"$here/root/usr/bin/{name}\" \"$@\"\n"))?;
@@ -165,9 +172,10 @@ mod tests {
 
     #[test]
     fn each_architecture_is_fetched_by_itself() {
-        let [riscv, arm] = Arch::ALL.map(kit);
-        assert_ne!(riscv.folder, arm.folder);
+        let [riscv, arm, x86] = Arch::ALL.map(kit);
+        assert!(riscv.folder != arm.folder && arm.folder != x86.folder);
         assert_eq!(riscv.programs().collect::<Vec<_>>(), ["qemu-system-riscv64", "qemu-riscv64"]);
         assert_eq!(arm.programs().collect::<Vec<_>>(), ["qemu-system-aarch64"]);
+        assert_eq!(x86.programs().collect::<Vec<_>>(), ["qemu-system-x86_64"]);
     }
 }

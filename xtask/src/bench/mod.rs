@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::arch::Arch;
+use crate::arch::Bare;
 
 /// What the benchmark can be told.
 #[derive(Args)]
@@ -44,7 +44,7 @@ enum Backend {
 pub(crate) fn command(options: &Options) -> Result<ExitCode> {
     match options.backend {
         Backend::Soft => soft::measure(options),
-        Backend::Riscv64 => hardware::measure(options, Arch::Riscv64),
-        Backend::Aarch64 => hardware::measure(options, Arch::Aarch64),
+        Backend::Riscv64 => hardware::measure(options, Bare::Riscv64),
+        Backend::Aarch64 => hardware::measure(options, Bare::Aarch64),
     }
 }

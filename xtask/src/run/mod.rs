@@ -17,7 +17,7 @@ use anyhow::{Context as _, Error, anyhow};
 pub(crate) use self::options::Options;
 use self::options::Summary;
 use self::output::Ended;
-use crate::arch::Arch;
+use crate::arch::Bare;
 use crate::assets::{guest, initrd, qemu};
 use crate::machine::{Guest, Machine};
 use crate::{bare, cargo, proc, progress};
@@ -51,8 +51,11 @@ pub(crate) fn command(options: &Options) -> ExitCode {
     if options.quiet {
         progress::hide();
     }
-    let run = if options.backend.is_bare_metal() { bare_metal } else { hosted };
-    let (why, status) = match run(options) {
+    let result = match options.backend.bare_metal() {
+        Some(arch) => bare_metal(options, arch),
+        None => hosted(options),
+    };
+    let (why, status) = match result {
         Ok(status) => return status.into(),
         Err(Failure::Usage(why)) => (why, status::USAGE),
         Err(Failure::Host(error)) => (format!("{error:#}"), status::HOST),
@@ -135,10 +138,9 @@ fn hosted(options: &Options) -> Result<u8, Failure> {
 }
 
 /// Runs the guest in a hypervisor of its own on QEMU's machine.
-fn bare_metal(options: &Options) -> Result<u8, Failure> {
+fn bare_metal(options: &Options, arch: Bare) -> Result<u8, Failure> {
     let files = files(options)?;
-    let arch = options.backend.arch();
-    let qemu = qemu::fetch(arch)?;
+    let qemu = qemu::fetch(arch.guests())?;
     let image = bare::image("hypervisor", arch)?;
     let mark = format!("{:016x}", RandomState::new().build_hasher().finish());
     let summary = if options.quiet { Summary::None } else { options.summary };
@@ -188,7 +190,7 @@ fn bare_metal(options: &Options) -> Result<u8, Failure> {
 }
 
 /// Shows the last words and finds the exit status.
-fn finish(arch: Arch, ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failure> {
+fn finish(arch: Bare, ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failure> {
     if ended.within_a_line && stdout().is_terminal() {
         eprintln!();
     }
@@ -206,11 +208,11 @@ fn finish(arch: Arch, ended: &Ended, status: ExitStatus, terminal: bool) -> Resu
 
 /// The exit status of a run: the guest's, the hypervisor's own, or one of QEMU, which has said why. `None` if it was
 /// cut short.
-fn exit_status(arch: Arch, ended: &Ended, status: ExitStatus, terminal: bool) -> Option<u8> {
+fn exit_status(arch: Bare, ended: &Ended, status: ExitStatus, terminal: bool) -> Option<u8> {
     // A machine that switches itself off with a status hands it on; where it cannot, the hypervisor has printed it.
     let own = match arch {
-        Arch::Riscv64 => status.code().map(|_| code(status)),
-        Arch::Aarch64 => ended.status,
+        Bare::Riscv64 => status.code().map(|_| code(status)),
+        Bare::Aarch64 => ended.status,
     };
     match (&ended.words, own) {
         (Some(_), Some(own)) | (None, Some(own @ 2..)) => Some(own),
@@ -230,7 +232,7 @@ mod tests {
     use super::*;
 
     /// A run that left this: whether there were last words, a status that was printed, and QEMU's own.
-    fn ended(arch: Arch, words: bool, printed: Option<u8>, qemu: i32) -> Option<u8> {
+    fn ended(arch: Bare, words: bool, printed: Option<u8>, qemu: i32) -> Option<u8> {
         let words = words.then(String::new);
         let ended = Ended { greeting: String::new(), words, status: printed, within_a_line: false };
         exit_status(arch, &ended, ExitStatus::from_raw(qemu << 8), false)
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_machine_s_status_is_that_of_the_run() {
-        let ended = |words, qemu| ended(Arch::Riscv64, words, None, qemu);
+        let ended = |words, qemu| ended(Bare::Riscv64, words, None, qemu);
         assert_eq!((ended(true, 0), ended(true, 3)), (Some(0), Some(3)));
         assert_eq!((ended(false, 2), ended(false, 5)), (Some(2), Some(5)));
         assert_eq!((ended(false, 0), ended(false, 1)), (None, None));
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_status_has_it_printed() {
-        let ended = |words, printed, qemu| ended(Arch::Aarch64, words, printed, qemu);
+        let ended = |words, printed, qemu| ended(Bare::Aarch64, words, printed, qemu);
         assert_eq!((ended(true, Some(0), 0), ended(true, Some(3), 0)), (Some(0), Some(3)));
         assert_eq!((ended(false, Some(2), 0), ended(false, Some(5), 0)), (Some(2), Some(5)));
         // QEMU was ended by somebody, or by a mistake of its own.
@@ -257,7 +259,7 @@ mod tests {
 
     #[test]
     fn who_leaves_the_terminal_has_left() {
-        for arch in Arch::ALL {
+        for arch in Bare::ALL {
             let ended =
                 Ended { greeting: String::new(), words: None, status: None, within_a_line: false };
             let status = |raw| exit_status(arch, &ended, ExitStatus::from_raw(raw), true);

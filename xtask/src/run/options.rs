@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 pub(crate) use self::size::Size;
-use crate::arch::Arch;
+use crate::arch::{Arch, Bare};
 
 /// Sizes are written as for `axvcpu run`.
 #[path = "../../../hosts/linux/src/size.rs"]
@@ -26,8 +26,8 @@ pub(crate) struct Options {
     /// What executes the guest
     #[arg(long, short, value_name = "NAME", value_enum, default_value_t = Backend::Auto)]
     pub(super) backend: Backend,
-    /// The kernel: a Linux Image, an ELF file, or instructions to be put 2 MiB into RAM;
-    /// without one, Debian's with the demonstration's initial RAM disk
+    /// The kernel: a Linux Image or bzImage, an ELF file, or instructions to be put 2 MiB
+    /// into RAM; without one, Debian's with the demonstration's initial RAM disk
     #[arg(long, short, value_name = "FILE")]
     pub(super) kernel: Option<PathBuf>,
     /// The initial RAM disk for a Linux kernel
@@ -54,6 +54,10 @@ pub(crate) struct Options {
     /// `rv64` or `max`, which have all there is, if this is not given
     #[arg(long, value_name = "CPU")]
     pub(super) qemu_cpu: Option<String>,
+    /// Run `--backend kvm` on KVM in a virtual machine that QEMU emulates, instead of
+    /// this machine's: it is all there is to KVM, and slow
+    #[arg(long)]
+    pub(super) in_vm: bool,
     /// How to report the run on standard error at its end
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Summary::Text)]
     pub(super) summary: Summary,
@@ -72,6 +76,8 @@ pub(super) enum Backend {
     Riscv64,
     /// AArch64's EL2: a hypervisor of its own, on QEMU's machine
     Aarch64,
+    /// Linux's KVM, for x86-64: this machine's, or one in QEMU's machine with `--in-vm`
+    Kvm,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -99,6 +105,7 @@ impl Backend {
             Self::Soft => "soft",
             Self::Riscv64 => "riscv64",
             Self::Aarch64 => "aarch64",
+            Self::Kvm => "kvm",
         }
     }
 
@@ -107,12 +114,17 @@ impl Backend {
         match self {
             Self::Auto | Self::Soft | Self::Riscv64 => Arch::Riscv64,
             Self::Aarch64 => Arch::Aarch64,
+            Self::Kvm => Arch::X86_64,
         }
     }
 
-    /// Whether it has a machine of its own in QEMU.
-    pub(super) fn is_bare_metal(self) -> bool {
-        matches!(self, Self::Riscv64 | Self::Aarch64)
+    /// The processor of the machine it has of its own in QEMU, if it has one.
+    pub(super) fn bare_metal(self) -> Option<Bare> {
+        match self {
+            Self::Auto | Self::Soft | Self::Kvm => None,
+            Self::Riscv64 => Some(Bare::Riscv64),
+            Self::Aarch64 => Some(Bare::Aarch64),
+        }
     }
 }
 
@@ -164,8 +176,8 @@ mod tests {
         for backend in Backend::value_variants() {
             let named = parse(&["--backend", backend.name()]).unwrap().backend;
             assert_eq!(named, *backend);
-            if backend.is_bare_metal() {
-                assert_eq!(backend.name(), backend.arch().name());
+            if let Some(bare) = backend.bare_metal() {
+                assert_eq!((backend.name(), backend.arch()), (bare.name(), bare.guests()));
             }
         }
     }

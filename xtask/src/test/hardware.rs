@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::Report;
-use crate::arch::Arch;
+use crate::arch::{Arch, Bare};
 use crate::assets::qemu;
 use crate::assets::write_whole;
 use crate::machine::Machine;
@@ -19,10 +19,10 @@ use crate::{assets, bare, proc};
 /// guest without a timer of its own and a host without the state of vectors. For
 /// AArch64: everything, host extensions included; Armv8.2, with them as well; and
 /// Armv8.0, without.
-fn cpus(arch: Arch) -> &'static [&'static str] {
+fn cpus(arch: Bare) -> &'static [&'static str] {
     match arch {
-        Arch::Riscv64 => &["rv64,v=true", "rv64,sstc=off"],
-        Arch::Aarch64 => &["max", "neoverse-n1", "cortex-a57"],
+        Bare::Riscv64 => &["rv64,v=true", "rv64,sstc=off"],
+        Bare::Aarch64 => &["max", "neoverse-n1", "cortex-a57"],
     }
 }
 
@@ -36,15 +36,15 @@ const MEMORY: u64 = 256 << 20;
 const LIMIT: Duration = Duration::from_secs(300);
 
 pub(super) fn riscv64(report: &mut Report, _quick: bool) -> Result<()> {
-    run(report, Arch::Riscv64)
+    run(report, Bare::Riscv64)
 }
 
 pub(super) fn aarch64(report: &mut Report, _quick: bool) -> Result<()> {
-    run(report, Arch::Aarch64)
+    run(report, Bare::Aarch64)
 }
 
-fn run(report: &mut Report, arch: Arch) -> Result<()> {
-    let qemu = qemu::fetch(arch)?;
+fn run(report: &mut Report, arch: Bare) -> Result<()> {
+    let qemu = qemu::fetch(arch.guests())?;
     let image = bare::image("conformance", arch)?;
     for cpu in cpus(arch) {
         let step = Step::new(format!("the conformance suite on {cpu}"));
@@ -65,10 +65,10 @@ fn run(report: &mut Report, arch: Arch) -> Result<()> {
 
 /// The comparisons: what the program is told, and what with which processor.
 const COMPARISONS: &[(&str, &str)] = &[
-    ("mode=bare seed=0 cases=1000", Arch::Riscv64.cpu()),
-    ("mode=paging seed=1000 cases=1000", Arch::Riscv64.cpu()),
+    ("mode=bare seed=0 cases=1000", Bare::Riscv64.cpu()),
+    ("mode=paging seed=1000 cases=1000", Bare::Riscv64.cpu()),
     ("mode=bare seed=2000 cases=50 length=2000", "rv64,sstc=off"),
-    ("mode=exits seed=0 cases=400", Arch::Riscv64.cpu()),
+    ("mode=exits seed=0 cases=400", Bare::Riscv64.cpu()),
     ("mode=supervisor seed=0 cases=5", NO_MORE_THAN_SOFT),
 ];
 
@@ -81,11 +81,11 @@ const NO_MORE_THAN_SOFT: &str = "rv64,zfa=off,zbc=off,zicbom=off,zicbop=off,zicb
 /// that is about hardware virtualization.
 pub(super) fn compare(report: &mut Report) -> Result<()> {
     let qemu = qemu::fetch(Arch::Riscv64)?;
-    let image = bare::image("differential", Arch::Riscv64)?;
+    let image = bare::image("differential", Bare::Riscv64)?;
     for (append, cpu) in COMPARISONS {
         let name = format!("riscv64 and soft: {append}");
         let step = Step::new(name.as_str());
-        let result = program(Arch::Riscv64, &qemu.system, &image, cpu, 1, append);
+        let result = program(Bare::Riscv64, &qemu.system, &image, cpu, 1, append);
         drop(step);
         report.check(
             &name,
@@ -109,7 +109,7 @@ fn agreed(text: &str) -> Result<()> {
 /// status, other than that of a crash where the machine can tell, is in there as
 /// well.
 pub(super) fn program(
-    arch: Arch,
+    arch: Bare,
     qemu: &Path,
     image: &Path,
     cpu: &str,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Report, succeeded};
-use crate::arch::Arch;
+use crate::arch::Bare;
 use crate::bare::Target;
 use crate::cargo::cargo;
 use crate::progress::Step;
@@ -11,21 +11,21 @@ use crate::progress::Step;
 /// Targets without an operating system, and the libraries that must build for them.
 const NO_STD: &[(&str, &[&str])] = &[
     (
-        Arch::Riscv64.target(),
+        Bare::Riscv64.target(),
         &["axvcpu", "axvcpu-riscv", "axvcpu-riscv64", "axvcpu-soft", "axvcpu-vmm"],
     ),
     (
-        Arch::Aarch64.target(),
+        Bare::Aarch64.target(),
         &["axvcpu", "axvcpu-stage2", "axvcpu-arm", "axvcpu-aarch64", "axvcpu-vmm"],
     ),
     ("x86_64-unknown-none", &["axvcpu", "axvcpu-soft", "axvcpu-vmm"]),
 ];
 
 /// Packages of which bare metal sees more than other machines do.
-fn bare_metal(arch: Arch) -> [&'static str; 2] {
+fn bare_metal(arch: Bare) -> [&'static str; 2] {
     match arch {
-        Arch::Riscv64 => ["axvcpu-riscv64", "axvcpu-baremetal"],
-        Arch::Aarch64 => ["axvcpu-aarch64", "axvcpu-baremetal"],
+        Bare::Riscv64 => ["axvcpu-riscv64", "axvcpu-baremetal"],
+        Bare::Aarch64 => ["axvcpu-aarch64", "axvcpu-baremetal"],
     }
 }
 
@@ -45,14 +45,14 @@ pub(super) fn clippy(report: &mut Report, _quick: bool) -> Result<()> {
     step.done(&done.ended());
     report.check("no warnings", succeeded("clippy", &done));
 
-    for arch in Arch::ALL {
+    for arch in Bare::ALL {
         bare_metal_clippy(report, arch)?;
     }
     Ok(())
 }
 
 /// Most of these is left out of a build for this machine.
-fn bare_metal_clippy(report: &mut Report, arch: Arch) -> Result<()> {
+fn bare_metal_clippy(report: &mut Report, arch: Bare) -> Result<()> {
     let name = format!("no warnings for {}", arch.target());
     let target = Target::new(arch.target())?;
     if !target.is_installed() {

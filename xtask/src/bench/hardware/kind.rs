@@ -1,10 +1,10 @@
 //! What differs between the architectures.
 
-use crate::arch::Arch;
+use crate::arch::Bare;
 
 /// What is measured on an architecture.
 pub(super) struct Kind {
-    pub(super) arch: Arch,
+    pub(super) arch: Bare,
     /// The processors to measure round trips on.
     pub(super) cpus: &'static [Cpu],
     /// The one to boot on.
@@ -33,26 +33,26 @@ pub(super) struct Goal {
     pub(super) kvm: Option<u64>,
 }
 
-pub(super) fn of(arch: Arch) -> Kind {
+pub(super) fn of(arch: Bare) -> Kind {
     let (cpus, boots_on, alone): (&[_], _, &[_]) = match arch {
-        Arch::Riscv64 => (RISCV64, Arch::Riscv64.cpu(), &["-M", "virt"]),
+        Bare::Riscv64 => (RISCV64, Bare::Riscv64.cpu(), &["-M", "virt"]),
         // What `max` has besides takes QEMU long, and a guest does without. As in a machine for the hypervisor there
         // is no network.
-        Arch::Aarch64 => (AARCH64, "neoverse-n1", &["-M", "virt,gic-version=3", "-nic", "none"]),
+        Bare::Aarch64 => (AARCH64, "neoverse-n1", &["-M", "virt,gic-version=3", "-nic", "none"]),
     };
     Kind { arch, cpus, boots_on, alone }
 }
 
 /// The usual one, and one whose guests have no timer of their own.
 const RISCV64: &[Cpu] = &[
-    Cpu { name: Arch::Riscv64.cpu(), properties: "", goals: &[] },
+    Cpu { name: Bare::Riscv64.cpu(), properties: "", goals: &[] },
     Cpu { name: "rv64,sstc=off", properties: "", goals: &[] },
 ];
 
 /// Everything there is, host extensions included; Armv8.2, with them as well; and Armv8.0, without. Their counters
 /// would stand still for 16 instructions where they are not made to count each of them.
 const AARCH64: &[Cpu] = &[
-    Cpu { name: Arch::Aarch64.cpu(), properties: NANOSECONDS, goals: HOST_EXTENSIONS },
+    Cpu { name: Bare::Aarch64.cpu(), properties: NANOSECONDS, goals: HOST_EXTENSIONS },
     Cpu { name: "neoverse-n1", properties: NANOSECONDS, goals: HOST_EXTENSIONS },
     Cpu { name: "cortex-a57", properties: NANOSECONDS, goals: NO_HOST_EXTENSIONS },
 ];

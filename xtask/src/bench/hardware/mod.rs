@@ -16,7 +16,7 @@ use self::boots::Boot;
 use self::trips::Trip;
 use super::Options;
 use super::count;
-use crate::arch::Arch;
+use crate::arch::Bare;
 use crate::assets::{guest, initrd, qemu, store};
 use crate::bare;
 use crate::machine::Guest;
@@ -32,11 +32,11 @@ const MARK: &str = "axvcpubench";
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Measures, prints the tables, and says whether the targets are met.
-pub(super) fn measure(options: &Options, arch: Arch) -> Result<ExitCode> {
-    let qemu = qemu::fetch(arch)?;
+pub(super) fn measure(options: &Options, arch: Bare) -> Result<ExitCode> {
+    let qemu = qemu::fetch(arch.guests())?;
     let (bench, hypervisor) = (bare::image("bench", arch)?, bare::image("hypervisor", arch)?);
-    let guest = guest::fetch(arch)?;
-    let initrd = initrd::build(&guest.busybox, arch, "demo", None)?;
+    let guest = guest::fetch(arch.guests())?;
+    let initrd = initrd::build(&guest.busybox, arch.guests(), "demo", None)?;
     let folder = store().join("work/bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
@@ -47,7 +47,7 @@ pub(super) fn measure(options: &Options, arch: Arch) -> Result<ExitCode> {
     }
     let mut boots = Vec::new();
     for (about, quiet) in boots::MESSAGES {
-        let append = format!("{}{quiet}", arch.console());
+        let append = format!("{}{quiet}", arch.guests().console());
         let files = Guest { kernel: &guest.kernel, initrd: Some(&initrd), append: &append };
         boots.push(Boot::measure(about, &kind, &qemu.system, &hypervisor, &files, &folder)?);
     }

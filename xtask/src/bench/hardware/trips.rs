@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::kind::{Cpu, Kind};
 use super::{LIMIT, MARK, MEMORY};
-use crate::arch::Arch;
+use crate::arch::Bare;
 use crate::bench::count;
 use crate::machine::Machine;
 use crate::proc;
@@ -30,7 +30,7 @@ pub(super) struct Trip {
 
 /// Runs the benchmark program on a machine with this processor.
 pub(super) fn measure(
-    arch: Arch,
+    arch: Bare,
     qemu: &Path,
     bench: &Path,
     cpu: &'static Cpu,
@@ -49,7 +49,7 @@ pub(super) fn measure(
     .command()?;
     command.args(["-icount", count::METHOD, "-serial", "stdio", "-monitor", "none"]);
     let done = proc::run(&mut command, &[], Some(LIMIT))?;
-    let good = done.status.success() && (arch == Arch::Riscv64 || says_good(&done.stdout));
+    let good = done.status.success() && (arch == Bare::Riscv64 || says_good(&done.stdout));
     ensure!(
         good && !done.timed_out,
         "the benchmark program: {}\n{}\n{}",

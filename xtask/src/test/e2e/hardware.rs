@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::{LIMIT, Setup, code, said, unharmed};
-use crate::arch::Arch;
+use crate::arch::Bare;
 use crate::assets::{guest, initrd, qemu};
 use crate::proc::{self, Finished};
 use crate::test::Report;
@@ -19,7 +19,7 @@ const HOST: i32 = 5;
 
 /// What differs between the backends.
 struct Backend {
-    arch: Arch,
+    arch: Bare,
     /// Virtual CPUs, physical CPUs and the processor for boots to power-off.
     boots: &'static [(u32, u32, &'static str)],
     /// A processor without virtualization, and what the hypervisor says is missing.
@@ -28,12 +28,12 @@ struct Backend {
 
 const BACKENDS: &[Backend] = &[
     Backend {
-        arch: Arch::Riscv64,
+        arch: Bare::Riscv64,
         boots: &[(1, 1, "rv64"), (4, 4, "rv64"), (4, 1, "rv64"), (3, 2, "rv64,sstc=off,v=true")],
         without: Some(("rv64,h=false", "hypervisor extension")),
     },
     Backend {
-        arch: Arch::Aarch64,
+        arch: Bare::Aarch64,
         boots: &[
             (1, 1, "max"),
             (4, 4, "max"),
@@ -69,9 +69,9 @@ pub(super) fn run(setup: &Setup, report: &mut Report) -> Result<()> {
 
 fn run_on(backend: &'static Backend, setup: &Setup, report: &mut Report) -> Result<()> {
     // Here, so that the limits of the cases are not spent on it.
-    qemu::fetch(backend.arch)?;
+    qemu::fetch(backend.arch.guests())?;
     bare::image("hypervisor", backend.arch)?;
-    let kernel = guest::fetch(backend.arch)?.kernel;
+    let kernel = guest::fetch(backend.arch.guests())?.kernel;
     let xtask = std::env::current_exe().context("this program's own file")?;
     let on = Hardware { setup, backend, kernel, xtask };
     for (cpus, physical, cpu) in backend.boots {
@@ -79,12 +79,12 @@ fn run_on(backend: &'static Backend, setup: &Setup, report: &mut Report) -> Resu
         on.case(report, &name, |on| on.powers_off(*cpus, *physical, cpu));
     }
     match backend.arch {
-        Arch::Riscv64 => {
+        Bare::Riscv64 => {
             let name = "the script prints what it prints on the software backend";
             on.case(report, name, Hardware::agrees);
         }
         // There is no other backend for its guests.
-        Arch::Aarch64 => on.case(report, "the script prints all it should", Hardware::script),
+        Bare::Aarch64 => on.case(report, "the script prints all it should", Hardware::script),
     }
     on.case(report, "a reset has a code of its own", Hardware::reboots);
     on.case(report, "a panic is told from a power-off", Hardware::panics);
@@ -106,7 +106,7 @@ impl Hardware<'_> {
 
     /// A command line for the guest's kernel.
     fn append(&self, more: &str) -> String {
-        format!("{} {more}", self.backend.arch.console())
+        format!("{} {more}", self.backend.arch.guests().console())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
