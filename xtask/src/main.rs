@@ -6,6 +6,8 @@ mod bare;
 mod bench;
 mod cargo;
 mod demo;
+mod fixed;
+mod l1;
 mod machine;
 mod proc;
 mod progress;

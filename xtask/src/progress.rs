@@ -107,7 +107,8 @@ impl Step {
                 Ok((is_error, line)) => {
                     let text = if is_error { &mut stderr } else { &mut stdout };
                     text.push_str(&line);
-                    if !line.trim().is_empty() {
+                    // JSON is for programs to read.
+                    if !line.trim().is_empty() && !line.starts_with('{') {
                         self.detail(&line);
                         latest = line;
                     }

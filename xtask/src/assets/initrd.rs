@@ -145,10 +145,49 @@ pub(crate) fn build(
     name: &str,
     script: Option<&str>,
 ) -> Result<PathBuf> {
-    let program =
-        fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+    place(arch, name, &archive(&read(busybox)?, script))
+}
+
+/// A file that an initial file system has besides busybox.
+pub(crate) struct Extra {
+    /// Where it is, without a slash in front.
+    pub(crate) path: String,
+    pub(crate) content: Vec<u8>,
+    pub(crate) executable: bool,
+}
+
+impl Extra {
+    /// A file made here.
+    pub(crate) fn text(path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+        Self { path: path.into(), content: content.into(), executable: false }
+    }
+
+    /// A copy of `file`, which is a program or something that nobody runs.
+    pub(crate) fn copy(path: impl Into<String>, file: &Path, executable: bool) -> Result<Self> {
+        Ok(Self { path: path.into(), content: read(file)?, executable })
+    }
+}
+
+/// Builds an initial file system with `init` as its start script and files of the caller's, and returns its path.
+pub(crate) fn with_init(
+    busybox: &Path,
+    arch: Arch,
+    name: &str,
+    init: &str,
+    extras: &[Extra],
+) -> Result<PathBuf> {
+    let mut cpio = base(&read(busybox)?, init);
+    cpio.extras(extras);
+    place(arch, name, &cpio.finish())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn place(arch: Arch, name: &str, archive: &[u8]) -> Result<PathBuf> {
     let file = store().join(format!("initrd-{arch}-{name}.cpio"));
-    write_whole(&file, &archive(&program, script))?;
+    write_whole(&file, archive)?;
     Ok(file)
 }
 
@@ -165,6 +204,16 @@ fn archive(busybox: &[u8], script: Option<&str>) -> Vec<u8> {
     .iter()
     .fold(INIT.to_owned(), |text, (mark, value)| text.replace(mark, value));
 
+    let mut cpio = base(busybox, &init);
+    cpio.file("known", 0o644, &known_file());
+    if let Some(script) = script {
+        cpio.file("script", 0o755, script.as_bytes());
+    }
+    cpio.finish()
+}
+
+/// What every initial file system has: busybox, and `init` to start it.
+fn base(busybox: &[u8], init: &str) -> Cpio {
     let mut cpio = Cpio::default();
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
         cpio.folder(folder);
@@ -177,11 +226,7 @@ fn archive(busybox: &[u8], script: Option<&str>) -> Vec<u8> {
     cpio.character_device("dev/console", 5, 1);
     cpio.character_device("dev/null", 1, 3);
     cpio.file("init", 0o755, init.as_bytes());
-    cpio.file("known", 0o644, &known_file());
-    if let Some(script) = script {
-        cpio.file("script", 0o755, script.as_bytes());
-    }
-    cpio.finish()
+    cpio
 }
 
 /// A `newc` archive being written. Inode numbers count up and every time stamp
@@ -199,6 +244,20 @@ impl Cpio {
 
     fn file(&mut self, name: &str, permissions: u32, content: &[u8]) {
         self.entry(name, 0o100_000 | permissions, 1, (0, 0), content);
+    }
+
+    /// Adds files, and the folders they are in, one deep, unless [`base`] has those.
+    fn extras(&mut self, extras: &[Extra]) {
+        let mut folders = vec!["bin"];
+        for Extra { path, content, executable } in extras {
+            if let Some((folder, _)) = path.split_once('/') {
+                if !folders.contains(&folder) {
+                    folders.push(folder);
+                    self.folder(folder);
+                }
+            }
+            self.file(path, if *executable { 0o755 } else { 0o644 }, content);
+        }
     }
 
     fn symlink(&mut self, name: &str, target: &str) {
@@ -257,7 +316,7 @@ mod tests {
     use super::*;
 
     /// Reads an archive back: (name, mode, content) of each entry.
-    fn read(mut bytes: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
+    fn entries(mut bytes: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let mut entries = Vec::new();
         let total = bytes.len();
         loop {
@@ -286,7 +345,7 @@ mod tests {
 
     #[test]
     fn an_archive_reads_back_as_it_was_written() {
-        let entries = read(&archive(b"program", Some("echo hello\n")));
+        let entries = entries(&archive(b"program", Some("echo hello\n")));
         let find = |name: &str| entries.iter().find(|entry| entry.0 == name).unwrap();
         assert_eq!(find("bin/busybox"), &("bin/busybox".into(), 0o100_755, b"program".to_vec()));
         assert_eq!(find("bin/sh"), &("bin/sh".into(), 0o120_777, b"busybox".to_vec()));
@@ -294,6 +353,20 @@ mod tests {
         assert_eq!(find("script").2, b"echo hello\n");
         let init = String::from_utf8(find("init").2.clone()).unwrap();
         assert!(init.contains(BEGIN) && init.contains(END) && !init.contains('@'), "{init}");
+    }
+
+    #[test]
+    fn files_of_the_caller_s_have_their_folders() {
+        let mut cpio = base(b"program", "#!/bin/sh\n");
+        let program = Extra { path: "bin/x".into(), content: b"x".to_vec(), executable: true };
+        cpio.extras(&[program, Extra::text("parts/0", "a"), Extra::text("parts/1", "b")]);
+        let entries = entries(&cpio.finish());
+        let find = |name: &str| entries.iter().filter(|entry| entry.0 == name).collect::<Vec<_>>();
+        assert_eq!((find("bin").len(), find("parts").len()), (1, 1));
+        assert_eq!(find("bin/x"), [&("bin/x".into(), 0o100_755, b"x".to_vec())]);
+        assert_eq!(find("parts/1"), [&("parts/1".into(), 0o100_644, b"b".to_vec())]);
+        assert_eq!(find("init")[0].2, b"#!/bin/sh\n");
+        assert!(find("known").is_empty());
     }
 
     #[test]

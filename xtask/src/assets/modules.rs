@@ -105,7 +105,11 @@ fn dependencies(module: &[u8]) -> Result<Vec<String>> {
     let rest = &module[at + key.len()..];
     let end = rest.iter().position(|byte| *byte == 0).context("a kernel module ends too early")?;
     let names = std::str::from_utf8(&rest[..end]).context("a kernel module's name is no text")?;
-    Ok(names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect())
+    Ok(names
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod differential;
 mod e2e;
 mod hardware;
 mod hygiene;
+mod kvm;
 mod suites;
 
 use std::fs;
@@ -73,6 +74,12 @@ const STAGES: &[Stage] = &[
         about: "the AArch64 backend keeps it on QEMU's machine",
         quick: false,
         run: hardware::aarch64,
+    },
+    Stage {
+        name: "kvm",
+        about: "the KVM backend, on this machine and in one where Debian boots on it",
+        quick: false,
+        run: kvm::run,
     },
     Stage {
         name: "differential",
