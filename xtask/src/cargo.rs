@@ -36,12 +36,23 @@ pub(crate) fn build_cli() -> Result<PathBuf> {
 
 /// Builds `package` with optimization and returns its program called `name`.
 pub(crate) fn build(package: &str, name: &str) -> Result<PathBuf> {
+    build_one(package, name, &[], name)
+}
+
+/// Builds `package` with optimization and returns its example called `name`.
+pub(crate) fn build_example(package: &str, name: &str) -> Result<PathBuf> {
+    build_one(package, name, &["--example", name], &format!("examples/{name}"))
+}
+
+fn build_one(package: &str, name: &str, options: &[&str], place: &str) -> Result<PathBuf> {
     let step = Step::new(format!("build `{name}`"));
-    let built = step.follow(cargo().args(["build", "--release", "--package", package]))?;
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", package]).args(options);
+    let built = step.follow(&mut command)?;
     if !built.status.success() {
         bail!("`{name}` does not build:\n{}", proc::tail(&built.stderr, 40));
     }
-    let program = target_folder()?.join("release").join(name);
+    let program = target_folder()?.join("release").join(place);
     if !program.is_file() {
         bail!("the build left no {}", program.display());
     }

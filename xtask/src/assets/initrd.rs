@@ -145,7 +145,9 @@ pub(crate) fn build(
     name: &str,
     script: Option<&str>,
 ) -> Result<PathBuf> {
-    place(arch, name, &archive(&read(busybox)?, script))
+    let file = store().join(format!("initrd-{arch}-{name}.cpio"));
+    write_whole(&file, &archive(&read(busybox)?, script))?;
+    Ok(file)
 }
 
 /// A file that an initial file system has besides busybox.
@@ -168,27 +170,15 @@ impl Extra {
     }
 }
 
-/// Builds an initial file system with `init` as its start script and files of the caller's, and returns its path.
-pub(crate) fn with_init(
-    busybox: &Path,
-    arch: Arch,
-    name: &str,
-    init: &str,
-    extras: &[Extra],
-) -> Result<PathBuf> {
+/// Writes an initial file system with `init` as its start script and files of the caller's into `file`.
+pub(crate) fn with_init(busybox: &Path, file: &Path, init: &str, extras: &[Extra]) -> Result<()> {
     let mut cpio = base(&read(busybox)?, init);
     cpio.extras(extras);
-    place(arch, name, &cpio.finish())
+    write_whole(file, &cpio.finish())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
-fn place(arch: Arch, name: &str, archive: &[u8]) -> Result<PathBuf> {
-    let file = store().join(format!("initrd-{arch}-{name}.cpio"));
-    write_whole(&file, archive)?;
-    Ok(file)
 }
 
 fn archive(busybox: &[u8], script: Option<&str>) -> Vec<u8> {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::summary::number;
 use crate::proc;
 
 /// One instruction is one nanosecond of the machine's clock, and waiting takes no time.
@@ -123,14 +124,6 @@ impl<W: Write> Monitor<W> {
     }
 }
 
-/// The number that JSON gives for `key`.
-pub(super) fn number(json: &str, key: &str) -> Option<u64> {
-    let (_, rest) = json.split_once(&format!("\"{key}\":"))?;
-    let rest = rest.trim_start();
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..end].parse().ok()
-}
-
 /// Lines as they come, until the pipe closes.
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = channel();
@@ -194,13 +187,5 @@ mod tests {
         for rest in [&[][..], &[stop], &[killed, stop], &[r#"{"error": {"class": "x"}}"#]] {
             assert!(conversation(&[&greeting[..], rest].concat()).0.is_err(), "{rest:?}");
         }
-    }
-
-    #[test]
-    fn numbers_are_found() {
-        assert_eq!(number(r#"{"a": 12, "b":3}"#, "b"), Some(3));
-        assert_eq!(number(r#"{"a": 12}"#, "a"), Some(12));
-        assert_eq!(number(r#"{"a": "x"}"#, "a"), None);
-        assert_eq!(number("{}", "a"), None);
     }
 }

@@ -3,7 +3,9 @@
 
 mod count;
 mod hardware;
+mod kvm;
 mod soft;
+mod summary;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +40,9 @@ enum Backend {
     Riscv64,
     /// AArch64's EL2: instructions, counted by QEMU
     Aarch64,
+    /// Linux's KVM: instructions between exits, counted by the processor or by valgrind;
+    /// and Debian's boot in a virtual machine
+    Kvm,
 }
 
 /// Measures, prints a table, and says whether the targets are met.
@@ -46,5 +51,6 @@ pub(crate) fn command(options: &Options) -> Result<ExitCode> {
         Backend::Soft => soft::measure(options),
         Backend::Riscv64 => hardware::measure(options, Bare::Riscv64),
         Backend::Aarch64 => hardware::measure(options, Bare::Aarch64),
+        Backend::Kvm => kvm::measure(options),
     }
 }

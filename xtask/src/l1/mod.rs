@@ -9,12 +9,12 @@
 
 mod parts;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::parts::{Done, Part, Run, run};
+pub(crate) use self::parts::{Done, Part, run};
 use crate::arch::Arch;
 use crate::assets::guest::{self, Guest};
 use crate::assets::initrd::{self, Extra};
@@ -25,8 +25,13 @@ use crate::{fixed, proc};
 /// The processor's: what guests of guests are made for.
 const ARCH: Arch = Arch::X86_64;
 
-/// Enough for the files, which lie in memory twice while they are unpacked, and for a guest.
-const MEMORY: &str = "3072";
+/// The machine's processor: everything QEMU can emulate, with virtualization as AMD has it.
+const CPU: &str = "max";
+
+/// Bytes of memory: for a guest of the usual size, several times, and for the rest of the machine, whose files lie in
+/// memory twice while they are unpacked.
+const MEMORY: u64 = 3 << 30;
+const OWN: u64 = 1 << 30;
 
 /// The machine's kernel parameters. It is not what is tested, and attacks on it are none of its worries; its messages
 /// would only take time. Without messages the reason of a panic is still there.
@@ -57,10 +62,10 @@ pub(crate) struct Machine {
     guest: Guest,
     /// Programs and files in it, besides the script.
     files: Vec<(&'static str, PathBuf)>,
+    memory: u64,
+    /// The processor, in QEMU's words.
+    pub(crate) cpu: String,
 }
-
-/// Where the program `axvcpu` is in the machine.
-pub(crate) const AXVCPU: &str = "bin/axvcpu";
 
 impl Machine {
     /// Fetches and builds the machine and the program `axvcpu`.
@@ -72,7 +77,8 @@ impl Machine {
         fixed::can_build()?;
         let (qemu, guest) = (qemu::fetch(ARCH)?, guest::fetch(ARCH)?);
         let axvcpu = fixed::program("axvcpu-cli", "axvcpu")?;
-        Ok(Self { qemu, guest, files: vec![(AXVCPU, axvcpu)] })
+        let files = vec![("bin/axvcpu", axvcpu)];
+        Ok(Self { qemu, guest, files, memory: MEMORY, cpu: CPU.into() })
     }
 
     /// Puts `file` into the machine; what is in `bin` is a program.
@@ -80,9 +86,9 @@ impl Machine {
         self.files.push((path, file));
     }
 
-    /// The files of the machine's own guest.
-    pub(crate) fn guest(&self) -> &Guest {
-        &self.guest
+    /// Gives the machine memory for a guest with so much, in bytes.
+    pub(crate) fn make_room_for(&mut self, guest: u64) {
+        self.memory = self.memory.max(guest.saturating_add(OWN));
     }
 
     /// QEMU's command line for the machine with this script and files for it, up to what is at the script's port.
@@ -114,10 +120,12 @@ impl Machine {
             extras.push(Extra::copy(*path, file, path.starts_with("bin/"))?);
         }
         let init = INIT.replace("@PORT@", PORT);
-        let initrd = initrd::with_init(&self.guest.busybox, ARCH, name, &init, &extras)?;
+        let initrd = initrd(name);
+        initrd::with_init(&self.guest.busybox, &initrd, &init, &extras)?;
 
         let mut command = proc::dies_with_us(&self.qemu.system);
-        command.args(["-accel", "tcg", "-M", "q35", "-cpu", "max", "-m", MEMORY]);
+        command.args(["-accel", "tcg", "-M", "q35", "-cpu", &self.cpu]);
+        command.args(["-m", &format!("{}K", self.memory >> 10)]);
         command.args(["-smp", &cpus.to_string(), "-nic", "none", "-vga", "none"]);
         command.args(["-display", "none", "-no-reboot", "-append", APPEND]);
         command.arg("-kernel").arg(&self.guest.kernel).arg("-initrd").arg(initrd);
@@ -132,13 +140,18 @@ impl Machine {
     }
 }
 
+/// Where the machine's initial file system is.
+pub(crate) fn initrd(name: &str) -> PathBuf {
+    store().join(format!("initrd-l1-{name}.cpio"))
+}
+
 /// Where the machine's kernel's messages are.
 pub(crate) fn messages(name: &str) -> PathBuf {
     store().join("logs").join(format!("{name}-kernel.log"))
 }
 
 /// The end of those messages, for an error.
-fn last_messages(name: &str) -> String {
+pub(crate) fn last_messages(name: &str) -> String {
     let bytes = std::fs::read(messages(name)).unwrap_or_default();
     proc::tail(&String::from_utf8_lossy(&bytes).replace('\r', ""), 12)
 }
@@ -146,9 +159,4 @@ fn last_messages(name: &str) -> String {
 /// `word` for a shell, whatever is in it.
 pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// Where `file` of this machine is in the other one.
-pub(crate) fn inside(path: &str) -> String {
-    Path::new("/").join(path).display().to_string()
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask run`: one command that boots a guest on any backend, with its
 //! console on this terminal and the exit status of `axvcpu run`.
 
+mod in_vm;
 mod options;
 mod output;
 
@@ -15,7 +16,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use anyhow::{Context as _, Error, anyhow};
 
 pub(crate) use self::options::Options;
-use self::options::Summary;
+use self::options::{Backend, Summary};
 use self::output::Ended;
 use crate::arch::Bare;
 use crate::assets::{guest, initrd, qemu};
@@ -51,9 +52,11 @@ pub(crate) fn command(options: &Options) -> ExitCode {
     if options.quiet {
         progress::hide();
     }
-    let result = match options.backend.bare_metal() {
-        Some(arch) => bare_metal(options, arch),
-        None => hosted(options),
+    let result = match (options.backend.bare_metal(), options.in_vm) {
+        (Some(arch), false) => bare_metal(options, arch),
+        (None, false) => hosted(options),
+        (_, true) if options.backend == Backend::Kvm => in_vm::run(options),
+        (_, true) => Err(Failure::Usage("--in-vm is for `--backend kvm`".into())),
     };
     let (why, status) = match result {
         Ok(status) => return status.into(),
@@ -116,8 +119,8 @@ fn check(file: &Path, role: &str, memory: u64) -> Result<(), Failure> {
 /// Runs the guest on this operating system.
 fn hosted(options: &Options) -> Result<u8, Failure> {
     if options.host_cpus.is_some() || options.qemu_cpu.is_some() {
-        let why =
-            "--host-cpus and --qemu-cpu describe the machine of `--backend riscv64` or `aarch64`";
+        let why = "--host-cpus and --qemu-cpu describe the machine of `--backend riscv64`, \
+                   `aarch64` or `kvm --in-vm`";
         return Err(Failure::Usage(why.into()));
     }
     let files = files(options)?;
@@ -142,7 +145,7 @@ fn bare_metal(options: &Options, arch: Bare) -> Result<u8, Failure> {
     let files = files(options)?;
     let qemu = qemu::fetch(arch.guests())?;
     let image = bare::image("hypervisor", arch)?;
-    let mark = format!("{:016x}", RandomState::new().build_hasher().finish());
+    let mark = fresh_mark();
     let summary = if options.quiet { Summary::None } else { options.summary };
     let mut command = Machine {
         arch,
@@ -164,6 +167,29 @@ fn bare_metal(options: &Options, arch: Bare) -> Result<u8, Failure> {
         }),
     }
     .command()?;
+    // A machine that switches itself off with a status hands it on; where it cannot, the hypervisor prints it.
+    let printed = match arch {
+        Bare::Riscv64 => false,
+        Bare::Aarch64 => true,
+    };
+    match console(&mut command, &mark, options.quiet)? {
+        Some((ended, status)) => finish(printed, &ended, status),
+        None => Ok(status::CLOSED),
+    }
+}
+
+/// What separates the guest's output from the rest: nothing that a guest could know.
+fn fresh_mark() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// Runs QEMU with this program's input and output as the next serial port of its machine. `None` if nobody reads the
+/// output any more.
+fn console(
+    command: &mut Command,
+    mark: &str,
+    quiet: bool,
+) -> Result<Option<(Ended, ExitStatus)>, Failure> {
     let terminal = stdin().is_terminal();
     match terminal {
         // A key combination leaves.
@@ -171,26 +197,27 @@ fn bare_metal(options: &Options, arch: Bare) -> Result<u8, Failure> {
         // Piped input goes to the guest as it is.
         false => command.args(["-serial", "stdio", "-monitor", "none"]),
     };
-    if terminal && !options.quiet {
+    if terminal && !quiet {
         eprintln!("  Ctrl-A x leaves, Ctrl-A h shows the keys");
     }
     let mut child = proc::spawn(command.stdout(Stdio::piped()))?;
     let pipe = child.stdout.take().context("no pipe from QEMU")?;
-    let passed = output::pass(pipe, stdout(), &mark);
+    let passed = output::pass(pipe, stdout(), mark);
     if passed.is_err() {
         // It may just have ended; then there is nothing to do.
         let _ = child.kill();
     }
     let status = child.wait().context("cannot wait for QEMU")?;
     match passed {
-        Ok(ended) => finish(arch, &ended, status, terminal),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(status::CLOSED),
+        Ok(ended) => Ok(Some((ended, status))),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
         Err(error) => Err(Failure::Host(anyhow!(error).context("the guest's console"))),
     }
 }
 
-/// Shows the last words and finds the exit status.
-fn finish(arch: Bare, ended: &Ended, status: ExitStatus, terminal: bool) -> Result<u8, Failure> {
+/// Shows the last words and finds the exit status; `printed` says that it is among the output, because QEMU's is not
+/// the machine's.
+fn finish(printed: bool, ended: &Ended, status: ExitStatus) -> Result<u8, Failure> {
     if ended.within_a_line && stdout().is_terminal() {
         eprintln!();
     }
@@ -202,17 +229,16 @@ fn finish(arch: Bare, ended: &Ended, status: ExitStatus, terminal: bool) -> Resu
         // Nobody can be told if this fails.
         let _ = stderr().write_all(words.as_bytes());
     }
-    exit_status(arch, ended, status, terminal)
+    exit_status(printed, ended, status, stdin().is_terminal())
         .ok_or_else(|| Failure::Host(anyhow!("QEMU ended before the guest did ({status})")))
 }
 
 /// The exit status of a run: the guest's, the hypervisor's own, or one of QEMU, which has said why. `None` if it was
 /// cut short.
-fn exit_status(arch: Bare, ended: &Ended, status: ExitStatus, terminal: bool) -> Option<u8> {
-    // A machine that switches itself off with a status hands it on; where it cannot, the hypervisor has printed it.
-    let own = match arch {
-        Bare::Riscv64 => status.code().map(|_| code(status)),
-        Bare::Aarch64 => ended.status,
+fn exit_status(printed: bool, ended: &Ended, status: ExitStatus, terminal: bool) -> Option<u8> {
+    let own = match printed {
+        false => status.code().map(|_| code(status)),
+        true => ended.status,
     };
     match (&ended.words, own) {
         (Some(_), Some(own)) | (None, Some(own @ 2..)) => Some(own),
@@ -231,16 +257,17 @@ fn code(status: ExitStatus) -> u8 {
 mod tests {
     use super::*;
 
-    /// A run that left this: whether there were last words, a status that was printed, and QEMU's own.
-    fn ended(arch: Bare, words: bool, printed: Option<u8>, qemu: i32) -> Option<u8> {
+    /// A run that left this: whether its status is one that is printed, whether there were last words, the status that
+    /// was printed, and QEMU's own.
+    fn ended(printed: bool, words: bool, status: Option<u8>, qemu: i32) -> Option<u8> {
         let words = words.then(String::new);
-        let ended = Ended { greeting: String::new(), words, status: printed, within_a_line: false };
-        exit_status(arch, &ended, ExitStatus::from_raw(qemu << 8), false)
+        let ended = Ended { greeting: String::new(), words, status, within_a_line: false };
+        exit_status(printed, &ended, ExitStatus::from_raw(qemu << 8), false)
     }
 
     #[test]
     fn the_machine_s_status_is_that_of_the_run() {
-        let ended = |words, qemu| ended(Bare::Riscv64, words, None, qemu);
+        let ended = |words, qemu| ended(false, words, None, qemu);
         assert_eq!((ended(true, 0), ended(true, 3)), (Some(0), Some(3)));
         assert_eq!((ended(false, 2), ended(false, 5)), (Some(2), Some(5)));
         assert_eq!((ended(false, 0), ended(false, 1)), (None, None));
@@ -248,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_status_has_it_printed() {
-        let ended = |words, printed, qemu| ended(Bare::Aarch64, words, printed, qemu);
+        let ended = |words, status, qemu| ended(true, words, status, qemu);
         assert_eq!((ended(true, Some(0), 0), ended(true, Some(3), 0)), (Some(0), Some(3)));
         assert_eq!((ended(false, Some(2), 0), ended(false, Some(5), 0)), (Some(2), Some(5)));
         // QEMU was ended by somebody, or by a mistake of its own.
@@ -259,10 +286,10 @@ mod tests {
 
     #[test]
     fn who_leaves_the_terminal_has_left() {
-        for arch in Bare::ALL {
+        for printed in [false, true] {
             let ended =
                 Ended { greeting: String::new(), words: None, status: None, within_a_line: false };
-            let status = |raw| exit_status(arch, &ended, ExitStatus::from_raw(raw), true);
+            let status = |raw| exit_status(printed, &ended, ExitStatus::from_raw(raw), true);
             assert_eq!((status(0), status(1 << 8)), (Some(status::LEFT), None));
         }
     }

@@ -45,17 +45,17 @@ pub(crate) struct Options {
     #[arg(long, short, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=MAX_CPUS), allow_hyphen_values = true)]
     pub(super) cpus: u32,
-    /// How many physical CPUs the machine of `--backend riscv64` or `aarch64` has; as
-    /// many as the guest, and 4 at most, if this is not given
+    /// How many physical CPUs the machine of `--backend riscv64`, `aarch64` or
+    /// `kvm --in-vm` has; as many as the guest, and 4 at most, if this is not given
     #[arg(long, value_name = "M",
           value_parser = clap::value_parser!(u32).range(1..=MAX_HARTS), allow_hyphen_values = true)]
     pub(super) host_cpus: Option<u32>,
-    /// The processor of the machine of `--backend riscv64` or `aarch64`, in QEMU's words;
-    /// `rv64` or `max`, which have all there is, if this is not given
+    /// The processor of the machine of `--backend riscv64`, `aarch64` or `kvm --in-vm`, in
+    /// QEMU's words; `rv64` or `max`, which have all there is, if this is not given
     #[arg(long, value_name = "CPU")]
     pub(super) qemu_cpu: Option<String>,
-    /// Run `--backend kvm` on KVM in a virtual machine that QEMU emulates, instead of
-    /// this machine's: it is all there is to KVM, and slow
+    /// Run `--backend kvm` not on this machine's KVM but in a virtual machine that QEMU
+    /// emulates and that has a KVM: it works wherever QEMU does, and is slow
     #[arg(long)]
     pub(super) in_vm: bool,
     /// How to report the run on standard error at its end

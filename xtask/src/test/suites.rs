@@ -16,9 +16,16 @@ pub(super) fn unit(report: &mut Report, _quick: bool) -> Result<()> {
 }
 
 pub(super) fn conformance(report: &mut Report, _quick: bool) -> Result<()> {
-    // A test is one backend in one configuration; the cases are what it prints.
-    let arguments =
-        ["--package", CONFORMANCE, "--no-fail-fast", "--", "--nocapture", "--test-threads=1"];
+    // A test is one backend in one configuration; the cases are what it prints. KVM has a stage of its own.
+    let arguments = [
+        "--package",
+        CONFORMANCE,
+        "--no-fail-fast",
+        "--",
+        "--nocapture",
+        "--test-threads=1",
+        "--skip=kvm",
+    ];
     cargo_test(report, "conformance", &arguments, None)
 }
 
@@ -30,7 +37,7 @@ pub(super) fn loom(report: &mut Report, _quick: bool) -> Result<()> {
 
 /// Runs `cargo test` and counts its tests. `flags` for the compiler mean a
 /// target folder of their own, so that the usual one is not rebuilt each time.
-fn cargo_test(
+pub(super) fn cargo_test(
     report: &mut Report,
     stage: &str,
     arguments: &[&str],
@@ -46,17 +53,7 @@ fn cargo_test(
     let found = parse(&done.stdout)?;
     step.done(&done.ended());
 
-    report.passed += found.passed;
-    report.failed += found.failed;
-    for name in &found.ignored {
-        report.skip(name, "marked `ignore` in the source");
-    }
-    for (name, reason) in &found.skipped {
-        report.skip(name, reason);
-    }
-    for name in &found.failures {
-        eprintln!("  FAIL  {name}");
-    }
+    found.add_to(report, "");
     match (succeeded(stage, &done), found.failed) {
         (Ok(()), 0) => Ok(()),
         (Ok(()), _) => bail!("tests failed, yet cargo reported success"),
@@ -71,9 +68,9 @@ fn cargo_test(
 
 /// What the test harness said, all binaries together.
 #[derive(Debug, Default, PartialEq)]
-struct Found {
-    passed: u64,
-    failed: u64,
+pub(super) struct Found {
+    pub(super) passed: u64,
+    pub(super) failed: u64,
     /// The names of tests that were not run.
     ignored: Vec<String>,
     /// The names of tests that failed.
@@ -82,7 +79,25 @@ struct Found {
     skipped: Vec<(String, String)>,
 }
 
-fn parse(text: &str) -> Result<Found> {
+impl Found {
+    /// Counts all of it, and names what did not pass, with `about` in front.
+    pub(super) fn add_to(&self, report: &mut Report, about: &str) {
+        report.passed += self.passed;
+        report.failed += self.failed;
+        for name in &self.ignored {
+            report.skip(&format!("{about}{name}"), "marked `ignore` in the source");
+        }
+        for (name, reason) in &self.skipped {
+            report.skip(&format!("{about}{name}"), reason);
+        }
+        for name in &self.failures {
+            eprintln!("  FAIL  {about}{name}");
+        }
+    }
+}
+
+/// Reads what the tests printed.
+pub(super) fn parse(text: &str) -> Result<Found> {
     let mut found = Found::default();
     let mut cases = (0, 0);
     for line in text.lines() {
