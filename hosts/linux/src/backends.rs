@@ -1,25 +1,21 @@
 //! Which backends there are, and whether they work on this machine.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::path::Path;
 
-use crate::args::Backend;
+use crate::board::Engine;
 use crate::report::Failure;
 
-const KVM: &str = "/dev/kvm";
+/// What there is to say on processors that the backend is not for.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const NO_KVM: &str = "the kvm backend is for x86-64 machines";
 
 /// Prints the table of `axvcpu backends`.
 pub(crate) fn print() -> Result<(), Failure> {
+    let (works, remark) = kvm();
     let rows = [
         ["BACKEND".into(), "GUESTS".into(), "WORKS".into(), "".into()],
         ["soft".into(), "riscv64".into(), "yes".into(), format!("ISA {}", axvcpu_soft::ISA)],
-        [
-            "kvm".into(),
-            std::env::consts::ARCH.into(),
-            "no".into(),
-            format!("not built in yet; {}", kvm_device(Path::new(KVM))),
-        ],
+        ["kvm".into(), "x86_64".into(), works.into(), remark],
     ];
     let widths: [usize; 3] =
         std::array::from_fn(|column| rows.iter().map(|row: &[String; 4]| row[column].len()).max())
@@ -41,43 +37,39 @@ pub(crate) fn print() -> Result<(), Failure> {
     }
 }
 
-/// Whether the backend the user asked for can be had.
-pub(crate) fn check(backend: Backend) -> Result<(), Failure> {
-    match backend {
-        Backend::Auto | Backend::Soft => Ok(()),
-        Backend::Kvm => Err(Failure::Usage(format!(
-            "the kvm backend is not built in yet ({}); use --backend soft",
-            kvm_device(Path::new(KVM))
-        ))),
+/// Whether KVM works here, and what else there is to say of it.
+#[cfg(target_arch = "x86_64")]
+fn kvm() -> (&'static str, String) {
+    use axvcpu_kvm::Kvm;
+    use axvcpu_kvm::bindings::{KVM_CAP_MAX_VCPUS, KVM_CAP_NR_VCPUS};
+    match Kvm::open().and_then(|kvm| kvm.check_irqchip().map(|()| kvm)) {
+        Ok(kvm) => {
+            let (good, most) = (KVM_CAP_NR_VCPUS, KVM_CAP_MAX_VCPUS);
+            let (good, most) = (kvm.capability(good), kvm.capability(most));
+            ("yes", format!("{good} CPUs recommended, {most} at most"))
+        }
+        Err(error) => ("no", error.to_string()),
     }
 }
 
-/// What stands in the way of using KVM, seen from here.
-fn kvm_device(path: &Path) -> String {
-    let path_shown = path.display();
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(_) => format!("{path_shown} exists and may be opened"),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound => format!("there is no {path_shown}"),
-            io::ErrorKind::PermissionDenied => {
-                format!("{path_shown} exists, but may not be opened (often: join the group kvm)")
-            }
-            _ => format!("{path_shown} cannot be opened: {error}"),
-        },
+#[cfg(not(target_arch = "x86_64"))]
+fn kvm() -> (&'static str, String) {
+    ("no", NO_KVM.into())
+}
+
+/// Whether what is to run the guest works here.
+pub(crate) fn check(engine: Engine) -> Result<(), Failure> {
+    match engine {
+        Engine::Soft => Ok(()),
+        #[cfg(target_arch = "x86_64")]
+        Engine::Kvm => axvcpu_kvm::Kvm::open().map(drop).map_err(|error| no_kvm(&error)),
+        #[cfg(not(target_arch = "x86_64"))]
+        Engine::Kvm => Err(Failure::Usage(NO_KVM.into())),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_device_is_reported_as_it_is() {
-        assert!(kvm_device(Path::new("/dev/null")).ends_with("/dev/null exists and may be opened"));
-        assert_eq!(kvm_device(Path::new("/dev/null/kvm")), {
-            let error = io::Error::from_raw_os_error(libc::ENOTDIR);
-            format!("/dev/null/kvm cannot be opened: {error}")
-        });
-        assert_eq!(kvm_device(Path::new("/nowhere/kvm")), "there is no /nowhere/kvm");
-    }
+/// Why KVM does not run a guest.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn no_kvm(error: &axvcpu_kvm::KvmError) -> Failure {
+    Failure::Usage(format!("the kvm backend, which x86 kernels need, does not work here: {error}"))
 }

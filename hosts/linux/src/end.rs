@@ -7,7 +7,7 @@ use crate::report::SIGNAL;
 
 /// How the run of this machine ended.
 pub(crate) fn of(machine: &Machine) -> End {
-    End::new(machine.vm.outcome(), machine.cause().map(by))
+    End::new(machine.board.outcome(), machine.cause().map(by))
 }
 
 fn by(cause: &Cause) -> End {

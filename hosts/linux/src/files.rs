@@ -8,25 +8,35 @@ use std::path::Path;
 use axvcpu_vmm::loader;
 
 use crate::args::Backend;
+use crate::board::Engine;
 use crate::report::{Failure, quoted};
 use crate::size::Size;
 
-/// Reads a kernel and checks that the chosen backend can run it.
-pub(crate) fn kernel(path: &Path, backend: Backend, memory: Size) -> Result<Vec<u8>, Failure> {
+/// A kernel's file.
+pub(crate) struct Kernel {
+    pub(crate) file: Vec<u8>,
+}
+
+/// Reads a kernel, and chooses what runs it if the user did not. Checks that that can.
+pub(crate) fn kernel(
+    path: &Path,
+    backend: Backend,
+    memory: Size,
+) -> Result<(Kernel, Engine), Failure> {
     let file = read("kernel", path, memory)?;
-    let refused = |why: &str| Err(Failure::Usage(format!("kernel {}: {why}", quoted(path))));
-    if is_x86(&file) {
-        return refused(match backend {
-            Backend::Soft => "an x86 kernel, but the soft backend runs 64-bit RISC-V kernels",
-            Backend::Auto | Backend::Kvm => {
-                "an x86 kernel, which needs the kvm backend, and that is not built in yet; \
-                 the soft backend runs 64-bit RISC-V kernels"
-            }
-        });
-    }
-    match loader::identify(&file, loader::Target::Riscv64) {
-        Ok(_) => Ok(file),
-        Err(error) => refused(&error.to_string()),
+    let engine = match backend {
+        Backend::Soft => Engine::Soft,
+        Backend::Kvm => Engine::Kvm,
+        Backend::Auto if is_x86(&file) => Engine::Kvm,
+        Backend::Auto => Engine::Soft,
+    };
+    let target = match engine {
+        Engine::Soft => loader::Target::Riscv64,
+        Engine::Kvm => loader::Target::X86_64,
+    };
+    match loader::identify(&file, target) {
+        Ok(_) => Ok((Kernel { file }, engine)),
+        Err(error) => Err(Failure::Usage(format!("kernel {}: {error}", quoted(path)))),
     }
 }
 
@@ -35,7 +45,7 @@ pub(crate) fn initrd(path: &Path, memory: Size) -> Result<Vec<u8>, Failure> {
     read("initrd", path, memory)
 }
 
-/// Whether a kernel is for the processors that only KVM will run: a Linux boot image (Linux,
+/// Whether a kernel is for the processors that only KVM runs: a Linux boot image (Linux,
 /// Documentation/arch/x86/boot.rst) or an ELF file for x86-64 (System V gABI, chapter 4).
 fn is_x86(file: &[u8]) -> bool {
     let has = |at: usize, bytes: &[u8]| file.get(at..).is_some_and(|rest| rest.starts_with(bytes));

@@ -11,6 +11,7 @@ compile_error!(
 
 mod args;
 mod backends;
+mod board;
 mod end;
 mod files;
 mod fingerprint;

@@ -14,9 +14,6 @@ use crate::term::raw::RawMode;
 use crate::term::signals;
 use crate::{backends, end, files};
 
-/// Linux on RISC-V cuts longer command lines off (its `COMMAND_LINE_SIZE`, with a NUL at the end).
-const COMMAND_LINE: usize = 1023;
-
 /// When the run is ended from outside, so long for the rest of the output.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -47,19 +44,13 @@ pub(crate) fn run(args: &Run) -> Result<u8, Failure> {
 
 /// Checks everything the user gave, and builds the machine.
 fn prepare(args: &Run, input: Waker) -> Result<Machine, Failure> {
-    backends::check(args.backend)?;
-    if args.append.len() > COMMAND_LINE {
-        return Err(Failure::Usage(format!(
-            "--append has {} bytes, but Linux reads no more than {COMMAND_LINE}; shorten it",
-            args.append.len()
-        )));
-    }
-    let kernel = files::kernel(&args.kernel, args.backend, args.memory)?;
+    let (kernel, engine) = files::kernel(&args.kernel, args.backend, args.memory)?;
+    backends::check(engine)?;
     let initrd = match &args.initrd {
         Some(path) => Some(files::initrd(path, args.memory)?),
         None => None,
     };
-    Machine::new(args, &kernel, initrd.as_deref(), input)
+    Machine::new(engine, args, &kernel, initrd.as_deref(), input)
 }
 
 /// Runs the machine, with its console on standard input and output. Answers how long that took.

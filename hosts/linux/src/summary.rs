@@ -4,12 +4,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use axvcpu_vmm::End;
-use axvcpu_vmm::summary::{Repeatable, Summary};
+use axvcpu_vmm::summary::Summary;
 
 use crate::args::{self, Run};
-use crate::fingerprint::Fingerprint;
 use crate::machine::Machine;
-use crate::touched::{PAGE, Touched};
 use crate::usage;
 
 /// Everything there is to tell about a run.
@@ -29,46 +27,19 @@ impl Report<'_> {
             args::Summary::Json => |summary| summary.json().to_string(),
         };
         let process = usage::now(); // before the report itself costs time
-        let vm = &self.machine.vm;
-        let instructions: Vec<_> = vm
-            .cpus()
-            .iter()
-            .map(|cpu| cpu.vcpu().with_arch(|arch| arch.instructions()).unwrap_or_default())
-            .collect();
-        let repeatable = |guest_ns| Repeatable { guest_ns, state: self.fingerprint() };
+        let board = &self.machine.board;
+        let instructions = board.instructions();
         let summary = Summary {
             end: self.end,
-            backend: "soft",
+            backend: board.backend(),
             memory: self.args.memory.0,
             wall_ns: self.wall.as_nanos() as u64,
             process: Some(process),
-            instructions: Some(&instructions),
-            stats: &vm.stats(),
+            instructions: instructions.as_deref(),
+            stats: &board.stats(),
             measured: true,
-            repeatable: self.machine.virtual_time().map(repeatable),
+            repeatable: board.repeatable(),
         };
         let _ = std::io::stderr().write_all(form(summary).as_bytes()); // nobody is left to tell if this fails
-    }
-
-    /// The final state: every vCPU's registers, and all memory.
-    fn fingerprint(&self) -> u64 {
-        let mut fingerprint = Fingerprint::new();
-        for cpu in self.machine.vm.cpus() {
-            // A vCPU that failed has no state any more, which is a state as well.
-            let _ =
-                cpu.vcpu().with_arch(|arch| arch.visit_state(|value| fingerprint.number(value)));
-        }
-        let memory = self.machine.vm.memory();
-        let touched = Touched::open();
-        let mut content = [0; PAGE as usize];
-        for (range, host) in memory.mappings() {
-            touched.for_each(host.as_u64(), range.size / PAGE, |page| {
-                let addr = range.base + page * PAGE;
-                if memory.read(addr, &mut content).is_ok() {
-                    fingerprint.page(addr, &content);
-                }
-            });
-        }
-        fingerprint.value()
     }
 }

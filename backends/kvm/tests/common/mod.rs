@@ -74,4 +74,3 @@ impl Bench {
         self.vcpus.last().unwrap()
     }
 }
-
