@@ -54,10 +54,13 @@ fn script(options: &Options, append: &str, mark: &str, terminal: bool) -> String
         true => " --quiet".to_owned(),
         false => format!(" --summary {}", Summary::name(options.summary)),
     };
-    // What is piped in must not look like a terminal there, where keys have a meaning.
+    // What is piped in must not look like a terminal there, where keys have a meaning. Not with `cat`, which has the
+    // kernel move the bytes: that keeps the pipe locked while it waits, and who reads from it cannot even end.
     let (before, input) = match terminal {
         true => (String::new(), ""),
-        false => (format!("mkfifo /tmp/in\ncat <{PORT} >/tmp/in &\n"), " </tmp/in"),
+        false => {
+            (format!("mkfifo /tmp/in\ndd bs=4096 <{PORT} >/tmp/in 2>/dev/null &\n"), " </tmp/in")
+        }
     };
     format!(
         "stty raw -echo\n\
