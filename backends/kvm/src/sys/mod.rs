@@ -9,7 +9,7 @@ use std::io;
 
 use axvcpu::AxError;
 
-pub(crate) use page::{Io, Mapping, Mmio, PORT_DATA, RunPage};
+pub(crate) use page::{Io, Mapping, Mmio, PortShape, RunPage};
 pub(crate) use run::enter;
 
 /// An error of the operating system.

@@ -4,12 +4,15 @@
 //! `immediate_exit`, which anybody may set at any time.
 #![allow(unsafe_code)] // memory shared with the kernel
 
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use kvm_bindings::{KVM_SYNC_X86_REGS, kvm_regs, kvm_run};
+use kvm_bindings::{
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_SYNC_X86_REGS, kvm_regs, kvm_run,
+};
 
 use super::Errno;
 
@@ -87,6 +90,25 @@ pub(crate) struct Io {
     pub(crate) offset: usize,
 }
 
+/// A port access of one element: direction, size and number of elements as they are in memory, without the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PortShape(u64);
+
+impl PortShape {
+    pub(crate) const IN_BYTE: Self = Self::new(KVM_EXIT_IO_IN, 1);
+    pub(crate) const IN_WORD: Self = Self::new(KVM_EXIT_IO_IN, 2);
+    pub(crate) const IN_DWORD: Self = Self::new(KVM_EXIT_IO_IN, 4);
+    pub(crate) const OUT_BYTE: Self = Self::new(KVM_EXIT_IO_OUT, 1);
+    pub(crate) const OUT_WORD: Self = Self::new(KVM_EXIT_IO_OUT, 2);
+    pub(crate) const OUT_DWORD: Self = Self::new(KVM_EXIT_IO_OUT, 4);
+
+    const PORT: u64 = 0xffff << 16;
+
+    const fn new(direction: u32, size: u64) -> Self {
+        Self(direction as u64 | size << 8 | 1 << 32)
+    }
+}
+
 /// A memory access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mmio {
@@ -161,12 +183,38 @@ impl RunPage {
     pub(crate) fn io(&self) -> Io {
         let io = field!(self, __bindgen_anon_1.io);
         Io {
-            write: u32::from(io.direction) == kvm_bindings::KVM_EXIT_IO_OUT,
+            write: u32::from(io.direction) == KVM_EXIT_IO_OUT,
             size: io.size,
             port: io.port,
             count: io.count,
             offset: io.data_offset as usize,
         }
+    }
+
+    /// The port access that the page tells of if its data is where it usually is: shape and port. One load for what is
+    /// five fields of `kvm_run.io`.
+    #[inline(always)]
+    pub(crate) fn port_access(&self) -> Option<(PortShape, u16)> {
+        const IO: usize = offset_of!(kvm_run, __bindgen_anon_1.io);
+        const {
+            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.direction) == IO);
+            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.size) == IO + 1);
+            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.port) == IO + 2);
+            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.count) == IO + 4);
+            assert!(IO % 8 == 0);
+        }
+        let usual = self.exit_reason() == KVM_EXIT_IO
+            && field!(self, __bindgen_anon_1.io).data_offset == PORT_DATA as u64;
+        // SAFETY: inside of the mapping, aligned as a page is; nobody writes it now.
+        let word = unsafe { self.run.as_ptr().cast::<u8>().add(IO).cast::<u64>().read() };
+        usual.then_some((PortShape(word & !PortShape::PORT), (word >> 16) as u16))
+    }
+
+    /// Its data; of a read, where the value goes.
+    #[inline(always)]
+    pub(crate) fn port_data(&self) -> u32 {
+        // SAFETY: inside of the mapping, which `map` has checked to be that long, and as aligned as a page.
+        unsafe { self.run.as_ptr().cast::<u8>().add(PORT_DATA).cast::<u32>().read() }
     }
 
     /// Up to 8 bytes at an offset from the beginning. `None` if they are not all inside.
@@ -206,7 +254,7 @@ impl RunPage {
     }
 
     /// Where its data is, from the page's beginning.
-    pub(crate) const MMIO_DATA: usize = std::mem::offset_of!(kvm_run, __bindgen_anon_1.mmio.data);
+    pub(crate) const MMIO_DATA: usize = offset_of!(kvm_run, __bindgen_anon_1.mmio.data);
 
     /// An access to a model-specific register, after `KVM_EXIT_X86_RDMSR` or `WRMSR`.
     pub(crate) fn msr(&self) -> Msr {

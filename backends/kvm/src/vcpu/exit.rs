@@ -6,26 +6,26 @@ use axvcpu::{
 use kvm_bindings::*;
 
 use super::{KvmVCpu, Open, Todo};
-use crate::sys::{Io, Mmio, PORT_DATA, RunPage};
+use crate::sys::{Io, Mmio, PortShape, RunPage};
 
 impl<H: AxVCpuHal> KvmVCpu<H> {
     /// The exit that most runs of a guest with ports end with: a single access. `None` for all others, which take the
     /// long way.
     #[inline(always)]
     pub(super) fn plain_port_access(&mut self) -> Option<Exit> {
-        if self.page.exit_reason() != KVM_EXIT_IO {
-            return None;
-        }
-        let Io { write, size, port, count, offset } = self.page.io();
-        if count != 1 || offset != PORT_DATA {
-            return None;
-        }
-        let width = AccessWidth::from_bytes(size.into())?;
-        if write {
-            self.open = Open::Nothing;
-            let data = self.page.data(PORT_DATA, 4)? & width.mask();
-            return Some(Exit::IoWrite { port, width, data });
-        }
+        use AccessWidth::{Byte, Dword, Word};
+        let (shape, port) = self.page.port_access()?;
+        let data = self.page.port_data();
+        let write = |width, data| Some(Exit::IoWrite { port, width, data });
+        let width = match shape {
+            PortShape::OUT_BYTE => return write(Byte, u64::from(data as u8)),
+            PortShape::OUT_WORD => return write(Word, u64::from(data as u16)),
+            PortShape::OUT_DWORD => return write(Dword, u64::from(data)),
+            PortShape::IN_BYTE => Byte,
+            PortShape::IN_WORD => Word,
+            PortShape::IN_DWORD => Dword,
+            _ => return None,
+        };
         self.at = 0;
         self.open = Open::Asked;
         Some(Exit::IoRead { port, width })
@@ -40,10 +40,12 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             }
             KVM_EXIT_X86_RDMSR => {
                 self.open = Open::Asked;
+                self.todo |= Todo::OPEN;
                 Exit::SysRegRead { addr: self.page.msr().index.into() }
             }
             KVM_EXIT_X86_WRMSR => {
                 self.open = Open::Store;
+                self.todo |= Todo::OPEN;
                 let msr = self.page.msr();
                 Exit::SysRegWrite { addr: msr.index.into(), value: msr.data }
             }
@@ -77,6 +79,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         if error.suberror == KVM_INTERNAL_ERROR_EMULATION {
             if let Some(addr) = self.missing_code()? {
                 self.open = Open::Fetch;
+                self.todo |= Todo::OPEN;
                 let addr = GuestPhysAddr::new(addr);
                 return Ok(Exit::NestedPageFault { addr, access: AccessKind::Execute });
             }
@@ -96,6 +99,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         self.next = self.at + piece.width.bytes() as u32;
         self.todo.set(Todo::PIECES, self.next < piece.total);
         self.open = if piece.write { Open::Store } else { Open::Asked };
+        self.todo |= Todo::OPEN;
         let Piece { width, .. } = piece;
         match (piece.place, piece.write) {
             (Place::Port(port), true) => {

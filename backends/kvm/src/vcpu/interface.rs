@@ -57,7 +57,11 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
         Ok(())
     }
 
+    #[inline(always)]
     fn run(&mut self) -> AxResult<AxVCpuExitReason> {
+        // All of this is inlined to where the caller looks at the exit: then the frequent one is never put together in
+        // memory. That is what the others have a place of their own for.
+        let mut entered = None;
         if self.todo.is_empty() {
             let result = self.enter();
             if result == 0 {
@@ -65,12 +69,14 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
                     return Ok(exit);
                 }
             }
-            return self.run_slowly(Some(result));
+            entered = Some(result);
         }
-        self.run_slowly(None)
+        let mut result = Ok(AxVCpuExitReason::Nothing);
+        self.run_slowly(entered, &mut result);
+        result
     }
 
-    #[inline]
+    #[inline(always)]
     fn run_watching(&mut self, _: Requests<'_>) -> AxResult<AxVCpuExitReason> {
         self.run()
     }

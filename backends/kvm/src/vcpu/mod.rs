@@ -67,6 +67,9 @@ bitflags! {
         const REGISTERS = 1 << 3;
         /// The access of the last exit is to be done again.
         const RETRY = 1 << 4;
+        /// Something may still be done about the last exit, and no more once the guest is entered. The short way out
+        /// of the guest leaves that as it is.
+        const OPEN = 1 << 5;
     }
 }
 
@@ -154,14 +157,18 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     /// A run that begins with something else than entering the guest, or ends with anything but a plain port access.
     #[cold]
     #[inline(never)]
-    fn run_slowly(&mut self, mut entered: Option<i64>) -> AxResult<AxVCpuExitReason> {
+    fn run_slowly(&mut self, entered: Option<i64>, result: &mut AxResult<AxVCpuExitReason>) {
+        *result = self.run_to_exit(entered);
+    }
+
+    fn run_to_exit(&mut self, mut entered: Option<i64>) -> AxResult<AxVCpuExitReason> {
         loop {
             let exit = match entered.take() {
                 Some(result) => self.after(result)?,
                 None => match self.before()? {
                     Some(exit) => Some(exit),
                     None => {
-                        self.todo.remove(Todo::REGISTERS | Todo::EXIT);
+                        self.todo.remove(Todo::REGISTERS | Todo::EXIT | Todo::OPEN);
                         let result = self.enter();
                         self.after(result)?
                     }
