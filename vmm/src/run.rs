@@ -156,21 +156,7 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
                 }
                 Ok(Next::Run)
             }
-            Exit::IoRead { port, width } => {
-                this.counters.count(ExitKind::IoRead);
-                match self.ports.read(port.into(), width) {
-                    Ok(value) => this.vcpu().set_return_value(value)?,
-                    Err(NoDevice) => return self.other_port(cpu, this, host, exit),
-                }
-                Ok(Next::Run)
-            }
-            Exit::IoWrite { port, width, data } => {
-                this.counters.count(ExitKind::IoWrite);
-                match self.ports.write(port.into(), width, data) {
-                    Ok(()) => Ok(Next::Run),
-                    Err(NoDevice) => self.other_port(cpu, this, host, exit),
-                }
-            }
+            Exit::IoRead { .. } | Exit::IoWrite { .. } => self.handle_port(cpu, this, host, exit),
             Exit::Hypercall { nr, function, args } => {
                 this.counters.count(ExitKind::Hypercall);
                 self.firmware.call(self, host, Call { cpu, nr, function, args })
@@ -208,16 +194,31 @@ impl<A: AxArchVCpu, F: Firmware<A>> Vm<A, F> {
         Ok(Next::Run)
     }
 
-    /// Does an access to a port that no device has: the firmware's, or nobody's. Such an access does not fail, as there
-    /// is no fault for it: reads find the bus floating high, and writes go nowhere.
-    #[inline(never)]
-    fn other_port(
+    /// Does an access to a port. Those that no device has are the firmware's, or nobody's: then the access does not
+    /// fail, as there is no fault for it, but reads find the bus floating high, and writes go nowhere.
+    #[inline(never)] // frequent, but on architectures without ports it is not to be in the way
+    fn handle_port(
         &self,
         cpu: usize,
         this: &Cpu<A>,
         host: &impl VmHost,
         exit: &Exit,
     ) -> AxResult<Next> {
+        this.counters.count(ExitKind::of(exit));
+        match *exit {
+            Exit::IoRead { port, width } => {
+                if let Ok(value) = self.ports.read(port.into(), width) {
+                    this.vcpu().set_return_value(value)?;
+                    return Ok(Next::Run);
+                }
+            }
+            Exit::IoWrite { port, width, data } => {
+                if let Ok(()) = self.ports.write(port.into(), width, data) {
+                    return Ok(Next::Run);
+                }
+            }
+            _ => {}
+        }
         if let Some(next) = self.firmware.exit(self, host, cpu, exit)? {
             return Ok(next);
         }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::layout::{CMDLINE_SIZE, HIGH};
+use super::layout::{CMDLINE_SIZE, HIGH, HOLE};
 use crate::loader::{LoadError, Loaded, u16_at, u32_at, u64_at};
 use crate::{GuestMemory, RamRange};
 
@@ -112,6 +112,9 @@ pub(super) fn load(
     // What the kernel needs from there on, to unpack itself among others.
     let size = u64::from(long(field::INIT_SIZE)?).max(code.len() as u64);
     let needed = start.saturating_add(size);
+    if needed > HOLE {
+        return unsupported("it needs memory above 3 GiB, where the machine has its devices");
+    }
     if needed > ram.size {
         let (what, available) = ("the kernel", ram.size);
         return Err(LoadError::TooSmall { what, needed, available });

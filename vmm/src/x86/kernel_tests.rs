@@ -133,8 +133,9 @@ fn bzimages_that_cannot_work() {
         (bzimage(put(field::KERNEL_ALIGNMENT, 0x30_0000)), "power of two"),
         (bzimage(put(field::KERNEL_ALIGNMENT, 0)), "power of two"),
         (bzimage(put(field::INIT_SIZE, 17 << 20)), "needs 33 MiB of memory, the guest has 32 MiB"),
-        (bzimage(put(field::PREF_ADDRESS, 0xffff_f000)), "raise --memory"),
-        (bzimage(|f| f[field::PREF_ADDRESS..][..8].fill(0xff)), "raise --memory"),
+        (bzimage(put(field::PREF_ADDRESS, 0xbf00_0000)), "needs 3057 MiB"),
+        (bzimage(put(field::PREF_ADDRESS, 0xffff_f000)), "above 3 GiB"),
+        (bzimage(|f| f[field::PREF_ADDRESS..][..8].fill(0xff)), "above 3 GiB"),
     ] {
         assert!(message(&bad).contains(word), "{:?} lacks {word:?}", message(&bad));
     }
