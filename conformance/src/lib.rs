@@ -1,7 +1,7 @@
 //! What every AxVCpu backend must do, as tests.
 //!
 //! A backend's author implements [`Subject`] for it and what its architecture's suite asks besides, calls
-//! [`riscv::run`] or [`arm::run`] and reads the [`Report`]: one line for each case of the contract, and
+//! [`riscv::run`], [`arm::run`] or [`x86::run`] and reads the [`Report`]: one line for each case of the contract, and
 //! `N passed, N failed` at the end. The backend is done when nothing failed.
 //!
 //! The cases run guests of their own making on real vCPUs: the life cycle and its refusals, every exit with
@@ -39,6 +39,7 @@ mod requests;
 pub mod riscv;
 mod subject;
 mod turns;
+pub mod x86;
 
 pub use percpu::run_per_cpu;
 pub use report::{Case, Failure, Outcome, Report};

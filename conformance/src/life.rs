@@ -81,28 +81,29 @@ pub(crate) fn current<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
     Ok(())
 }
 
-/// The guest stores all registers but `base` and `zero` one after the other at the address in `base`, and ends. Nothing
-/// comes before that; its vCPU was set up and not bound.
+/// There are `count` registers. The guest stores all but `base` and `zero`, if there is one, one after the other at the
+/// address in `base`, and ends. Nothing comes before that; its vCPU was set up and not bound.
 pub(crate) fn registers<S: Subject, I: Isa>(
     bench: &Bench<S, I>,
+    count: usize,
     base: usize,
-    zero: usize,
+    zero: Option<usize>,
 ) -> Verdict {
     let vcpu = bench.vcpu();
     for round in 0..2 {
         // Once before the first binding, once while bound.
         let value = |number: usize| match number {
             _ if number == base => I::DATA,
-            _ if number == zero => 0,
+            _ if Some(number) == zero => 0,
             _ => pattern(number as u64 + round),
         };
-        for number in 0..32 {
-            vcpu.set_gpr(number, if number == zero { 77 } else { value(number) })?;
+        for number in 0..count {
+            vcpu.set_gpr(number, if Some(number) == zero { 77 } else { value(number) })?;
         }
-        for number in [32, 33, 63, 64, usize::MAX] {
+        for number in [count, count + 1, 63, 64, usize::MAX] {
             ensure_eq!(vcpu.set_gpr(number, 0), Err(AxError::InvalidInput), "set_gpr({number})");
         }
-        for number in 0..32 {
+        for number in 0..count {
             match vcpu.get_gpr(number) {
                 Err(AxError::Unsupported) => {}
                 found => ensure_eq!(found, Ok(value(number)), "get_gpr({number})"),
@@ -114,7 +115,7 @@ pub(crate) fn registers<S: Subject, I: Isa>(
             vcpu.set_entry(GuestPhysAddr::new(I::CODE))?;
         }
         bench.hart().end()?;
-        for number in (0..32).filter(|&number| number != base && number != zero) {
+        for number in (0..count).filter(|&number| number != base && Some(number) != zero) {
             let found = bench.space.read(I::DATA + 8 * number as u64)?;
             ensure_eq!(found, value(number), "what the guest found in register {number}");
         }

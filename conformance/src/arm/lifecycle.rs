@@ -91,7 +91,7 @@ fn registers_read_and_write<S: Subject>(subject: &S) -> Verdict {
     asm.hvc(0);
     bench.space.fill(CODE, &asm.finish().unwrap_or_default())?;
     bench.add_hart(subject, 0)?;
-    life::registers(&bench, 30, 31)
+    life::registers(&bench, 32, 30, Some(31))
 }
 
 fn set_entry<S: Subject>(subject: &S) -> Verdict {

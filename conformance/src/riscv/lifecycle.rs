@@ -60,7 +60,7 @@ fn registers_read_and_write<S: Subject>(subject: &S) -> Verdict {
     let program = asm.finish().unwrap_or_default();
     bench.space.fill(CODE, &program)?;
     bench.add_hart(subject, 0)?;
-    life::registers(&bench, 31, 0)
+    life::registers(&bench, 32, 31, Some(0))
 }
 
 fn set_entry<S: Subject>(subject: &S) -> Verdict {
