@@ -6,7 +6,7 @@ use core::fmt::Debug;
 
 use axvcpu::{
     AccessKind, AccessWidth, AxArchVCpu, AxError, AxResult, AxVCpu, AxVCpuExitReason, AxVCpuHal,
-    GuestPhysAddr, VCpuState,
+    Fence, GuestPhysAddr, VCpuState,
 };
 use axvcpu_stage2::{Format, Perms};
 
@@ -70,6 +70,9 @@ pub(crate) trait Isa {
     const FIRST: u64 = Self::DATA + 0x20_0000;
     /// Other memory that it leads to.
     const SECOND: u64 = Self::DATA + 0x20_1000;
+
+    /// Whether it takes a fence that a vCPU finds memory that was mapped where there was none.
+    const ANNOUNCES: bool = false;
 
     /// The register in which a guest finds the number of its vCPU.
     const NUMBER: usize;
@@ -198,6 +201,13 @@ impl<S: Subject, I: Isa> Bench<S, I> {
         Ok(self.space.fill(I::CODE, &program)?)
     }
 
+    /// Tells the vCPUs that memory was mapped where there was none, if they have to be told.
+    pub(crate) fn announce(&self) {
+        if I::ANNOUNCES {
+            self.harts.iter().for_each(|hart| hart.vcpu.request_fence(Fence::STAGE2_TLB));
+        }
+    }
+
     /// Sets a vCPU up that starts at an address of the guest's, in a way of its own.
     pub(crate) fn setup_with(&self, index: usize, entry: u64, config: SetupConfig<S>) -> AxResult {
         let (entry, root) = (GuestPhysAddr::new(entry), self.space.root());
@@ -266,7 +276,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
     }
 
     /// The trap that the last exit reports.
-    fn trap_of(&self, exit: Exit) -> Verdict<Option<I::Trap>> {
+    pub(crate) fn trap_of(&self, exit: Exit) -> Verdict<Option<I::Trap>> {
         let call = self.call(&exit)?;
         Ok(call.filter(|(nr, _)| *nr == I::TRAP).map(|(_, args)| I::trap(args)))
     }

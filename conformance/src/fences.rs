@@ -17,6 +17,7 @@ pub(crate) fn unmapped<S: Subject, I: Isa>(mut bench: Bench<S, I>) -> Verdict {
     bench.space.add(I::FIRST, 1, None)?;
     bench.space.write(I::FIRST, 11)?;
     bench.space.map(I::WINDOW, I::FIRST, Perms::RW)?;
+    bench.announce();
     bench.hart().mark(11)?;
     bench.space.unmap(I::WINDOW)?;
     bench.vcpu().request_fence(Fence::STAGE2_TLB);
@@ -36,6 +37,7 @@ pub(crate) fn unmapped<S: Subject, I: Isa>(mut bench: Bench<S, I>) -> Verdict {
 pub(crate) fn write_protected<S: Subject, I: Isa>(mut bench: Bench<S, I>) -> Verdict {
     bench.space.add(I::FIRST, 1, None)?;
     bench.space.map(I::WINDOW, I::FIRST, Perms::RW)?;
+    bench.announce();
     bench.hart().mark(1)?;
     bench.space.protect(I::WINDOW, Perms::R)?;
     bench.vcpu().request_fence(Fence::STAGE2_TLB);
@@ -48,6 +50,7 @@ pub(crate) fn write_protected<S: Subject, I: Isa>(mut bench: Bench<S, I>) -> Ver
 
 /// The guest calls a function at `near` many times and marks 1, for ever.
 pub(crate) fn execute_protected<S: Subject, I: Isa>(mut bench: Bench<S, I>, near: u64) -> Verdict {
+    bench.announce();
     for _ in 0..3 {
         bench.hart().mark(1)?;
         bench.hart().mark(1)?;
@@ -90,6 +93,7 @@ pub(crate) fn instructions<S: Subject, I: Isa>(
     function: impl Fn(u64) -> Vec<u8>,
 ) -> Verdict {
     bench.space.add(I::WINDOW, 1, Some(Perms::RX))?;
+    bench.announce();
     for value in 0..5 {
         bench.space.fill(I::WINDOW, &function(value))?;
         bench.vcpu().request_fence(Fence::INSTRUCTION);
@@ -109,6 +113,7 @@ pub(crate) fn while_running<S: Subject, I: Isa>(
     bench.space.add(I::FIRST, 1, None)?;
     bench.space.add(I::SECOND, 1, None)?;
     bench.space.map(I::WINDOW, I::FIRST, Perms::RW)?;
+    bench.announce();
     let Bench { harts, space, .. } = &mut bench;
     let vcpu = &harts[0].vcpu;
     run_while(

@@ -42,6 +42,7 @@ pub(crate) fn crowd<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
         let mut bench = Bench::<S, I>::boot(subject, |g| g.report_for_ever(I::WINDOW))?;
         bench.space.add(I::WINDOW, 1, Some(Perms::RW))?;
         bench.space.write(I::WINDOW, value)?;
+        bench.announce();
         Ok((bench, value))
     };
     let mut machines = [machine(1)?, machine(2)?];

@@ -47,6 +47,7 @@ impl bench::Isa for X86 {
     const DATA: u64 = DATA;
     const DATA_PAGES: u64 = DATA_PAGES;
     const DEVICE: u64 = DEVICE;
+    const ANNOUNCES: bool = true;
     const NUMBER: usize = gpr::RDI;
     const REPORT: u64 = REPORT;
     const TRAP: u64 = TRAP;

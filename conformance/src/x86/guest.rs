@@ -224,6 +224,15 @@ impl Guest {
         self.jmp(again);
     }
 
+    /// Passes the time that it takes what is below a backend to notice that interrupts are let in: an emulator looks once in
+    /// a while. Uses `rax`.
+    pub(super) fn pass(&mut self) {
+        self.li(RAX, 2000);
+        let again = self.here_label();
+        self.dec(EAX);
+        self.jcc_short(Cond::Ne, again);
+    }
+
     /// Loads the address of a label.
     pub(super) fn la(&mut self, register: Reg, label: Label) {
         self.lea(register, rip(label));

@@ -10,9 +10,14 @@
 //! Guests report through a port of the suite's own, because a hypervisor below the backend may keep hypercalls for itself.
 
 mod bench;
+mod device;
+mod exceptions;
 mod guest;
+mod interrupts;
 mod lifecycle;
+mod mmio;
 mod ports;
+mod requests;
 
 use axvcpu::AxArchVCpu;
 use axvcpu_x86::start::Start;
@@ -55,6 +60,12 @@ pub trait Subject: crate::Subject {
         true
     }
 
+    /// Whether an instruction that few guests have may be an internal error, because what is below the backend emulates the
+    /// guest and does not know them all.
+    fn emulates(&self) -> bool {
+        false
+    }
+
     /// Whether [`set_interrupt_line`](axvcpu::AxVCpu::set_interrupt_line) is supported, for the vectors from 32 on.
     fn lines(&self) -> bool {
         false
@@ -74,7 +85,15 @@ pub fn run_matching<S: Subject>(
     mut before: impl FnMut(&'static str),
 ) -> Report {
     let mut report = Report::new(subject.name());
-    let groups: [&[NamedCase<S>]; 2] = [&lifecycle::cases(), &ports::cases()];
+    let groups: [&[NamedCase<S>]; 7] = [
+        &lifecycle::cases(),
+        &ports::cases(),
+        &mmio::cases(),
+        &device::cases(),
+        &exceptions::cases(),
+        &interrupts::cases(),
+        &requests::cases(),
+    ];
     for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
         before(name);
         report.add(name, case(subject));
