@@ -151,7 +151,7 @@ pub(crate) fn messages(name: &str) -> PathBuf {
 }
 
 /// The end of those messages, for an error.
-pub(crate) fn last_messages(name: &str) -> String {
+fn last_messages(name: &str) -> String {
     let bytes = std::fs::read(messages(name)).unwrap_or_default();
     proc::tail(&String::from_utf8_lossy(&bytes).replace('\r', ""), 12)
 }

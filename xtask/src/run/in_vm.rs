@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{IsTerminal as _, stdin};
 
+use anyhow::anyhow;
+
 use super::{Failure, Options, Summary, console, files, finish, fresh_mark};
 use crate::l1::{self, PORT, quoted};
 
@@ -23,19 +25,22 @@ pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     // Several may run at the same time.
     let name = format!("run-{}", std::process::id());
     let mut command = machine.command(&name, options.harts(), &script, Vec::new())?;
-    let ended = console(&mut command, &mark, options.quiet);
-    let result = ended.and_then(|ended| match ended {
-        Some((ended, status)) => finish(true, &ended, status).map_err(|failure| match failure {
-            Failure::Host(error) => Failure::Host(error.context(l1::last_messages(&name))),
-            usage => usage,
-        }),
+    let result = console(&mut command, &mark, options.quiet).and_then(|ended| match ended {
+        Some((ended, status)) => finish(true, &ended, status),
         None => Ok(super::status::CLOSED),
     });
-    for file in [l1::initrd(&name), l1::messages(&name)] {
-        // It may not have come that far.
-        let _ = fs::remove_file(file);
+    // It may not have come as far as to have files.
+    let _ = fs::remove_file(l1::initrd(&name));
+    match result {
+        Err(Failure::Host(error)) => Err(Failure::Host(anyhow!(
+            "{error:#}; the messages of its kernel are in {}",
+            l1::messages(&name).display()
+        ))),
+        other => {
+            let _ = fs::remove_file(l1::messages(&name));
+            other
+        }
     }
-    result
 }
 
 /// What the machine does: the guest's output is between two marks, behind them is what there is to say, and the status.
@@ -54,12 +59,12 @@ fn script(options: &Options, append: &str, mark: &str, terminal: bool) -> String
         true => " --quiet".to_owned(),
         false => format!(" --summary {}", Summary::name(options.summary)),
     };
-    // What is piped in must not look like a terminal there, where keys have a meaning. Not with `cat`, which has the
-    // kernel move the bytes: that keeps the pipe locked while it waits, and who reads from it cannot even end.
+    // What is piped in must not look like a terminal there, where keys have a meaning. `cat` would hold the pipe's lock
+    // in the kernel while it waits for input (sendfile(2)), and so keep its reader from closing it.
     let (before, input) = match terminal {
         true => (String::new(), ""),
         false => {
-            (format!("mkfifo /tmp/in\ndd bs=4096 <{PORT} >/tmp/in 2>/dev/null &\n"), " </tmp/in")
+            (format!("mkfifo /tmp/in\ndd bs=4k <{PORT} >/tmp/in 2>/dev/null &\n"), " </tmp/in")
         }
     };
     format!(

@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use super::{Report, suites};
 use crate::arch::Arch;
@@ -99,7 +99,7 @@ fn in_a_machine(report: &mut Report) -> Result<()> {
     for case in &cases {
         let result = results.next().ok_or_else(not_run).and_then(|done| {
             unharmed(done)?;
-            (case.check)(done).with_context(|| said(done))
+            (case.check)(done).map_err(|error| anyhow!("{error:#}{}", said(done)))
         });
         report.check(&format!("kvm: {}", case.name), result);
     }
@@ -122,7 +122,7 @@ fn conformance(done: &Done) -> Result<suites::Found> {
         );
         Ok(found)
     };
-    judge().with_context(|| said(done))
+    judge().map_err(|error| anyhow!("{error:#}{}", said(done)))
 }
 
 /// Debian in the machine, with these parameters for its kernel and options for `axvcpu run`.
@@ -271,7 +271,7 @@ fn terminal(done: &Done) -> Result<()> {
     code_is(done, code::TERMINATED)?;
     let settings: Vec<_> = done.stdout.lines().collect();
     let [before, meanwhile, after] = settings[..] else {
-        anyhow::bail!("the terminal has no settings");
+        bail!("the terminal has no settings");
     };
     ensure!(before.contains(':'), "`stty` does not work there: {before}");
     ensure!(before != meanwhile, "the terminal was not used");
