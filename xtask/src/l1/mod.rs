@@ -126,8 +126,9 @@ impl Machine {
         let mut command = proc::dies_with_us(&self.qemu.system);
         command.args(["-accel", "tcg", "-M", "q35", "-cpu", &self.cpu]);
         command.args(["-m", &format!("{}K", self.memory >> 10)]);
-        command.args(["-smp", &cpus.to_string(), "-nic", "none", "-vga", "none"]);
-        command.args(["-display", "none", "-no-reboot", "-append", APPEND]);
+        // Without the devices that a machine has if nobody says otherwise.
+        command.args(["-smp", &cpus.to_string(), "-nodefaults", "-display", "none"]);
+        command.args(["-no-reboot", "-append", APPEND]);
         command.arg("-kernel").arg(&self.guest.kernel).arg("-initrd").arg(initrd);
         let messages = messages(name);
         let folder = messages.parent().context("a file needs a folder")?;

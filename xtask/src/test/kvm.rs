@@ -206,7 +206,7 @@ fn shell_script() -> String {
          {run} </tmp/in >/tmp/console &\n\
          pid=$!\n\
          exec 8>/tmp/in\n\
-         while kill -0 $pid && ! grep -q '{cue}' /tmp/console; do sleep 0.2; done\n\
+         while kill -0 $pid && ! grep -q '{cue}' /tmp/console; do sleep 0.5; done\n\
          printf 'echo sum=$((1234 + 4321))\\nexit\\n' >&8\n\
          wait $pid\n\
          code=$?\n\
