@@ -1,8 +1,9 @@
 //! The software backend keeps the contract.
 
 mod platform;
+mod watch;
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,34 +63,10 @@ impl Subject for Soft {
     }
 }
 
-/// Longer than any case takes, on any machine.
-const PATIENCE: Duration = Duration::from_secs(100);
-
-/// Ends the process when the case that is running does not end.
-fn watch(case: Arc<Mutex<Option<(&'static str, Instant)>>>) {
-    thread::spawn(move || {
-        loop {
-            thread::sleep(Duration::from_secs(1));
-            match *case.lock().expect("nobody panics with the lock") {
-                None => return,
-                Some((name, since)) if since.elapsed() > PATIENCE => {
-                    println!("\n  {name}  FAILED: does not end\n0 passed, 1 failed");
-                    std::process::exit(1);
-                }
-                _ => {}
-            }
-        }
-    });
-}
-
 fn check(subject: &Soft) {
-    let case = Arc::new(Mutex::new(Some(("the first case", Instant::now()))));
-    watch(case.clone());
-    let started = |name| {
-        *case.lock().expect("nobody panics with the lock") = Some((name, Instant::now()));
-    };
-    let report = riscv::run_matching(subject, "", started);
-    *case.lock().expect("nobody panics with the lock") = None;
+    let watch = watch::Watch::start();
+    let report = riscv::run_matching(subject, "", |name| watch.case(name));
+    drop(watch);
     println!("\n{report}");
     assert!(report.is_passed(), "{} of the cases above failed", report.failed());
     assert_eq!(report.skipped(), 0, "cases skipped");

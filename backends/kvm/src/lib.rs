@@ -15,8 +15,8 @@
 //! kernel of the difference.
 //!
 //! What it adds to the contract of [`axvcpu`]: general-purpose registers are numbered as in
-//! [`axvcpu_x86::reg::gpr`]; interrupt vectors are those of the guest's interrupt descriptor table, 16 to 255, and 2 for a
-//! non-maskable interrupt; there are no lines (those of a machine's interrupt controllers are
+//! [`axvcpu_x86::reg::gpr`]; interrupt vectors are those of the guest's interrupt descriptor table (with the
+//! kernel's local APICs from 16 on), and 2 is a non-maskable interrupt; there are no lines (those of a machine's interrupt controllers are
 //! [`KvmMachine::set_line`]); memory that may be read may be executed. [`retry`](axvcpu::AxVCpu::retry) performs the
 //! access of an MMIO exit on memory that was mapped meanwhile.
 //!

@@ -23,7 +23,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 17] {
         ("interrupt: goes along when the vCPU is unbound", rebound),
         ("interrupt: while an exit waits for its answer", unanswered),
         ("interrupt: while a program runs", in_program),
-        ("interrupt: no vector of exceptions, and none above 255", refused),
+        ("interrupt: no vector above 255", refused),
         ("interrupt: lines", lines),
         ("nmi: taken with interrupts off", nmi),
         ("nmi: the next one waits for iretq", nmi_blocked),
@@ -294,7 +294,7 @@ fn refused<S: Subject>(subject: &S) -> Verdict {
     })?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     hart.mark(0)?;
-    for vector in [0, 1, 3, 13, 31, 256, 300, 1023] {
+    for vector in [256, 257, 300, 1023] {
         vcpu.inject_interrupt(vector)?;
         let refused = hart.try_run();
         ensure!(

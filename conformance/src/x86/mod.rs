@@ -4,8 +4,8 @@
 //! [`axvcpu_x86::reg::gpr`], 0 to 15; a vCPU starts in the mode it was set up for; `IN` and `OUT` are exits, and each
 //! element of a string instruction is one; loads and stores that stage 2 refuses are MMIO, whatever instruction makes them,
 //! and atomic ones are a read and then a write; an instruction fetch that it refuses is a nested page fault; `HLT` with
-//! nothing pending is a halt; interrupt vectors are those of the IDT, 32 to 255, the highest is taken first, and 2 is the
-//! NMI; a triple fault is a crash of the system; exceptions of the guest are the guest's.
+//! nothing pending is a halt; interrupt vectors are those of the IDT, from 32 to 255 at least, the highest is taken
+//! first, and 2 is the NMI; a triple fault is a crash of the system; exceptions of the guest are the guest's.
 //!
 //! Guests report through a port of the suite's own, because a hypervisor below the backend may keep hypercalls for itself.
 

@@ -31,6 +31,14 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         Some(Exit::IoRead { port, width })
     }
 
+    /// Whether the exit that the page tells of is for a value.
+    pub(super) fn asks(&self) -> bool {
+        match self.page.exit_reason() {
+            KVM_EXIT_IO | KVM_EXIT_MMIO => !Piece::at(&self.page, self.at).write,
+            reason => reason == KVM_EXIT_X86_RDMSR,
+        }
+    }
+
     /// What the page says. `None` if that is nothing to leave the guest for.
     pub(super) fn exit(&mut self) -> AxResult<Option<Exit>> {
         Ok(Some(match self.page.exit_reason() {

@@ -11,7 +11,8 @@ use crate::sys::request;
 
 /// The vector of non-maskable interrupts (SDM volume 3, table 7-1).
 const NMI: usize = 2;
-/// Vectors below this are exceptions, which no device can raise (SDM volume 3, 12.5.2).
+/// Vectors below this no local APIC sends (SDM volume 3, 12.5.2). Without one any vector may come from an 8259, whose
+/// first one a PC's firmware sets to 8.
 const FIRST: usize = 16;
 
 /// Vectors that wait for the guest to take them.
@@ -49,10 +50,10 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             return request::NMI.call(self.fd(), 0).map(drop).map_err(|_| failed);
         }
         let number = u8::try_from(vector).map_err(|_| failed)?;
-        if vector < FIRST {
-            return Err(failed);
-        }
         if self.has_irqchip() {
+            if vector < FIRST {
+                return Err(failed);
+            }
             return self.machine.send(self.apic, number).map_err(|_| failed);
         }
         self.pending.add(number);
@@ -62,9 +63,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
 
     /// Gives the kernel a vector if the guest can take one now, and asks for a window if there are more.
     pub(super) fn offer_interrupts(&mut self) -> AxResult {
-        // What registers and an unfinished access come to decides whether interrupts are on.
-        let settled = !self.is_unfinished() && !self.page.registers_are_changed();
-        if settled && self.page.is_ready_for_interrupt() {
+        if !self.is_unfinished() && self.page.is_ready_for_interrupt() {
             if let Some(vector) = self.pending.first() {
                 request::INTERRUPT.call(self.fd(), &kvm_interrupt { irq: vector.into() })?;
                 self.pending.remove(vector);

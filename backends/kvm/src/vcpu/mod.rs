@@ -23,6 +23,7 @@ use crate::kick::{HELD, KICKED, Loaded};
 use crate::machine::{Irqchip, KvmMachine, Member};
 use crate::sys::{RunPage, enter, request};
 use interrupts::Pending;
+use registers::Kept;
 pub use state::State;
 
 /// What a vCPU is made with.
@@ -70,6 +71,8 @@ bitflags! {
         /// Something may still be done about the last exit, and no more once the guest is entered. The short way out
         /// of the guest leaves that as it is.
         const OPEN = 1 << 5;
+        /// Registers were written while a value was asked for.
+        const WRITTEN = 1 << 6;
     }
 }
 
@@ -96,6 +99,8 @@ pub struct KvmVCpu<H> {
     at: u32,
     next: u32,
     pending: Pending,
+    /// Registers that were written while a value was asked for.
+    kept: Kept,
     machine: Arc<KvmMachine>,
     apic: u32,
     entry: u64,
@@ -133,6 +138,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             at: 0,
             next: 0,
             pending: Pending::default(),
+            kept: Kept::default(),
             machine,
             apic,
             entry: 0,
@@ -190,6 +196,10 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         }
         if self.todo.contains(Todo::PIECES) {
             return Ok(Some(self.next_piece()));
+        }
+        // Both depend on what the instruction of the last exit comes to.
+        if self.todo.intersects(Todo::INTERRUPTS | Todo::WRITTEN) {
+            self.settle()?;
         }
         if self.todo.contains(Todo::EXIT) {
             self.todo.remove(Todo::EXIT);
@@ -269,6 +279,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     fn settle(&mut self) -> AxResult {
         if self.can_finish() {
             self.finish()?;
+            self.write_what_was_kept();
         }
         if self.page.registers_are_changed() {
             request::SET_REGS.call(self.fd(), &self.page.registers())?;
@@ -288,7 +299,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     fn drop_exit(&mut self) -> AxResult {
         // A string instruction may go on a few times before the kernel looks at the flag.
         const TRIES: usize = 64;
-        self.todo.remove(Todo::PIECES | Todo::RETRY);
+        self.todo.remove(Todo::PIECES | Todo::RETRY | Todo::WRITTEN);
         self.open = Open::Nothing;
         for _ in 0..TRIES {
             self.todo.remove(Todo::EXIT);

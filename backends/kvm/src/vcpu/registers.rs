@@ -15,20 +15,57 @@ fn gpr(registers: &mut kvm_regs, number: usize) -> Option<&mut u64> {
     all.into_iter().nth(number)
 }
 
+/// Registers that were written while a value was asked for.
+///
+/// The kernel is in the middle of the instruction then, and would forget what that writes if it was given registers
+/// (`emulate_regs_need_sync_from_vcpu` in Linux, arch/x86/kvm/x86.c). So they are kept here until the instruction is
+/// finished. One that it has changed is its own: what was written to it came before.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// A bit for each register.
+    which: u16,
+    values: [u64; 16],
+    /// All of them, before.
+    before: kvm_regs,
+}
+
 impl<H: AxVCpuHal> KvmVCpu<H> {
     /// The registers, as they are between two instructions; while a value is asked for, as they are without it.
-    pub(super) fn registers(&mut self) -> AxResult<kvm_regs> {
+    fn registers(&mut self) -> AxResult<kvm_regs> {
+        if self.can_finish() {
+            self.settle()?;
+        }
         if !self.todo.contains(Todo::REGISTERS) {
-            if self.can_finish() {
-                self.finish()?;
-            } else {
-                self.settle()?;
-                let registers = request::GET_REGS.call(self.fd())?;
-                self.page.set_registers(registers);
-                self.todo |= Todo::REGISTERS;
-            }
+            self.settle()?;
+            let registers = request::GET_REGS.call(self.fd())?;
+            self.page.set_registers(registers);
+            self.todo |= Todo::REGISTERS;
         }
         Ok(self.page.registers())
+    }
+
+    /// Whether the kernel is in the middle of an instruction that waits for a value.
+    fn is_in_a_read(&self) -> bool {
+        self.is_unfinished() && !self.can_finish() && self.asks()
+    }
+
+    /// Writes what was kept, after the instruction was finished.
+    pub(super) fn write_what_was_kept(&mut self) {
+        if !self.todo.contains(Todo::WRITTEN) {
+            return;
+        }
+        self.todo.remove(Todo::WRITTEN);
+        let (mut before, mut registers) = (self.kept.before, self.page.registers());
+        for number in (0..16).filter(|number| self.kept.which & 1 << number != 0) {
+            if let (Some(before), Some(now)) =
+                (gpr(&mut before, number), gpr(&mut registers, number))
+            {
+                if before == now {
+                    *now = self.kept.values[number];
+                }
+            }
+        }
+        self.set_registers(registers);
     }
 
     /// Changes them; the kernel takes them over at the next entry.
@@ -39,13 +76,25 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
 
     pub(super) fn read_gpr(&mut self, number: usize) -> AxResult<u64> {
         let mut registers = self.registers()?;
-        gpr(&mut registers, number).map(|value| *value).ok_or(AxError::InvalidInput)
+        let value = *gpr(&mut registers, number).ok_or(AxError::InvalidInput)?;
+        let kept = self.todo.contains(Todo::WRITTEN) && self.kept.which & 1 << number != 0;
+        Ok(if kept { self.kept.values[number] } else { value })
     }
 
     pub(super) fn write_gpr(&mut self, number: usize, value: u64) -> AxResult {
         let mut registers = self.registers()?;
-        *gpr(&mut registers, number).ok_or(AxError::InvalidInput)? = value;
-        self.set_registers(registers);
+        let register = gpr(&mut registers, number).ok_or(AxError::InvalidInput)?;
+        if self.is_in_a_read() {
+            if !self.todo.contains(Todo::WRITTEN) {
+                self.todo |= Todo::WRITTEN;
+                self.kept = Kept { before: registers, ..Kept::default() };
+            }
+            self.kept.which |= 1 << number;
+            self.kept.values[number] = value;
+        } else {
+            *register = value;
+            self.set_registers(registers);
+        }
         Ok(())
     }
 
