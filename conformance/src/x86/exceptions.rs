@@ -160,9 +160,9 @@ fn software<S: Subject>(subject: &S) -> Verdict {
 }
 
 /// A part of the address space with tables of 4 KiB pages.
-const VIRTUAL: u64 = 0x40_0000_0000;
+pub(super) const VIRTUAL: u64 = 0x40_0000_0000;
 /// Where the tables for all of it are.
-const ROOT: u64 = 0x90_0000;
+pub(super) const ROOT: u64 = 0x90_0000;
 
 /// Makes tables for the guest that map the first 4 GiB to themselves, and these pages of [`VIRTUAL`], one after the
 /// other, to memory with these bits.

@@ -12,10 +12,15 @@
 mod bench;
 mod device;
 mod exceptions;
+mod exits;
+mod faults;
+mod fences;
 mod guest;
 mod interrupts;
+mod isolation;
 mod lifecycle;
 mod mmio;
+mod msrs;
 mod ports;
 mod requests;
 
@@ -55,6 +60,11 @@ pub trait Subject: crate::Subject {
         true
     }
 
+    /// Whether the CPU's hypercall is AMD's `VMMCALL`, and not Intel's `VMCALL`.
+    fn calls_with_vmmcall(&self) -> bool {
+        false
+    }
+
     /// Whether accesses to model-specific registers that there are not are exits.
     fn reports_msrs(&self) -> bool {
         true
@@ -85,14 +95,19 @@ pub fn run_matching<S: Subject>(
     mut before: impl FnMut(&'static str),
 ) -> Report {
     let mut report = Report::new(subject.name());
-    let groups: [&[NamedCase<S>]; 7] = [
+    let groups: [&[NamedCase<S>]; 12] = [
         &lifecycle::cases(),
         &ports::cases(),
         &mmio::cases(),
         &device::cases(),
+        &exits::cases(),
+        &faults::cases(),
+        &fences::cases(),
         &exceptions::cases(),
+        &msrs::cases(),
         &interrupts::cases(),
         &requests::cases(),
+        &isolation::cases(),
     ];
     for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
         before(name);
