@@ -1,6 +1,6 @@
 //! The bench with x86-64's guests on it.
 
-use axvcpu::{AccessWidth, AxArchVCpu, AxVCpu};
+use axvcpu::{AccessWidth, AxArchVCpu, AxMmHal, AxVCpu};
 use axvcpu_stage2::Perms;
 use axvcpu_x86::ept::Ept;
 use axvcpu_x86::paging::{Size, Tables};
@@ -78,33 +78,38 @@ impl<S: Subject> bench::GuestsOf<S> for X86 {
     fn furnish(space: &mut Space<Mm<S>, Ept>) -> Verdict {
         space.add(SYSTEM, SYSTEM_PAGES, Some(Perms::RW))?;
         space.add(HANDLERS, HANDLER_PAGES, Some(Perms::RWX))?;
-        space.fill(HANDLERS, &handlers()?)?;
-        for (start, table) in [(START_GDT, &GDT[..]), (GUEST_GDT, &DESCRIPTORS[..])] {
-            for (address, &descriptor) in (start..).step_by(8).zip(table) {
-                space.write(address, descriptor)?;
-            }
-        }
-        for (start, base, limit) in
-            [(GDTR, GUEST_GDT, 8 * DESCRIPTORS.len() as u16 - 1), (IDTR, IDT, 0xfff)]
-        {
-            space.fill(start, &limit.to_le_bytes())?;
-            space.fill(start + 2, &base.to_le_bytes())?;
-        }
-        // The bitmap of ports is beyond the task state's end: there is none (SDM volume 1, 20.5.2).
-        space.fill(TSS + 0x66, &0x68u16.to_le_bytes())?;
-        for vector in 0..256 {
-            let [low, high] = gate(HANDLERS + 16 * vector);
-            space.write(IDT + 16 * vector, low)?;
-            space.write(IDT + 16 * vector + 8, high)?;
-        }
-        let tables = Tables::identity(TABLES, 4, Size::Large)?;
-        space.add(TABLES, tables.as_slice().len() as u64, Some(Perms::RW))?;
-        Ok(tables.write(|address, entry| space.write(address, entry))?)
+        space.add(TABLES, TABLE_PAGES, Some(Perms::RW))?;
+        write_system(space)
     }
 
     fn setup_config(subject: &S) -> SetupConfig<S> {
         subject.setup_for(START)
     }
+}
+
+/// Writes what every guest needs, where there is memory for it.
+pub(super) fn write_system<M: AxMmHal>(space: &Space<M, Ept>) -> Verdict {
+    space.fill(HANDLERS, &handlers()?)?;
+    for (start, table) in [(START_GDT, &GDT[..]), (GUEST_GDT, &DESCRIPTORS[..])] {
+        for (address, &descriptor) in (start..).step_by(8).zip(table) {
+            space.write(address, descriptor)?;
+        }
+    }
+    for (start, base, limit) in
+        [(GDTR, GUEST_GDT, 8 * DESCRIPTORS.len() as u16 - 1), (IDTR, IDT, 0xfff)]
+    {
+        space.fill(start, &limit.to_le_bytes())?;
+        space.fill(start + 2, &base.to_le_bytes())?;
+    }
+    // The bitmap of ports is beyond the task state's end: there is none (SDM volume 1, 20.5.2).
+    space.fill(TSS + 0x66, &0x68u16.to_le_bytes())?;
+    for vector in 0..256 {
+        let [low, high] = gate(HANDLERS + 16 * vector);
+        space.write(IDT + 16 * vector, low)?;
+        space.write(IDT + 16 * vector + 8, high)?;
+    }
+    let tables = Tables::identity(TABLES, 4, Size::Large)?;
+    Ok(tables.write(|address, entry| space.write(address, entry))?)
 }
 
 impl<S: Subject> Hart<S> {

@@ -43,6 +43,8 @@ pub(super) const STACKS: u64 = 4;
 pub(super) const USER_STACK: u64 = SYSTEM + SYSTEM_PAGES * 0x1000;
 /// The page tables.
 pub(super) const TABLES: u64 = 0x81_0000;
+/// How much that is: the root, a table for all GiB, and one for each of four.
+pub(super) const TABLE_PAGES: u64 = 6;
 /// The handlers of exceptions and interrupts: one every 16 bytes.
 pub(super) const HANDLERS: u64 = 0x82_0000;
 /// How much that is.

@@ -16,6 +16,7 @@ mod exits;
 mod faults;
 mod fences;
 mod guest;
+mod hostile;
 mod interrupts;
 mod isolation;
 mod lifecycle;
@@ -95,7 +96,7 @@ pub fn run_matching<S: Subject>(
     mut before: impl FnMut(&'static str),
 ) -> Report {
     let mut report = Report::new(subject.name());
-    let groups: [&[NamedCase<S>]; 12] = [
+    let groups: [&[NamedCase<S>]; 13] = [
         &lifecycle::cases(),
         &ports::cases(),
         &mmio::cases(),
@@ -108,6 +109,7 @@ pub fn run_matching<S: Subject>(
         &interrupts::cases(),
         &requests::cases(),
         &isolation::cases(),
+        &hostile::cases(),
     ];
     for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
         before(name);
