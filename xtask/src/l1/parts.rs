@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{Machine, last_messages};
 use crate::assets::initrd::Extra;
@@ -103,7 +103,7 @@ pub(crate) fn run(
         proc::tail(&done.stderr, 4),
         last_messages(name)
     );
-    let (boot, done) = parse(&done.stdout).with_context(|| ended.clone())?;
+    let (boot, done) = parse(&done.stdout).map_err(|error| anyhow!("{error:#}; {ended}"))?;
     ensure!(done.len() <= parts.len(), "the machine ran more than there is; {ended}");
     Ok(Run { boot, done, ended })
 }

@@ -2,9 +2,10 @@
 //! where Debian boots on it. That one is complete and the same everywhere; this machine's may be neither.
 
 use std::fs::OpenOptions;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::{Report, suites};
 use crate::arch::Arch;
@@ -22,9 +23,14 @@ const CONFORMANCE: (&str, &str) = ("axvcpu-conformance", "kvm");
 /// Processors of the machine: some cases need a second one.
 const CPUS: u32 = 2;
 
-/// Seconds that are more than any part takes on a slow machine under load, and what is more than all of them.
+/// Seconds that are more than any part takes on a slow machine under load, the conformance suite and the others, and what
+/// is more than all of them.
+const SUITE: u64 = 600;
 const PART: u64 = 240;
-const LIMIT: Duration = Duration::from_secs(1200);
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// Memory of a guest that has some above the hole for devices below 4 GiB, and in KiB what its kernel finds at least.
+const LARGE: (&str, u64) = ("4G", 4_000_000);
 
 /// Exit codes of `axvcpu run`.
 mod code {
@@ -82,10 +88,12 @@ fn in_a_machine(report: &mut Report) -> Result<()> {
     machine.add("initrd", initrd::build(&guest.busybox, Arch::X86_64, "demo", None)?);
     machine.add("kernel", guest.kernel);
 
+    machine.make_room_for(4 << 30);
+
     let cases = cases();
-    let part = |script: &str| Part { script: script.into(), limit: PART };
-    let mut parts = vec![part("exec conformance --nocapture --test-threads=1")];
-    parts.extend(cases.iter().map(|case| part(&case.script)));
+    let part = |script: &str, limit| Part { script: script.into(), limit };
+    let mut parts = vec![part("exec conformance --nocapture --test-threads=1", SUITE)];
+    parts.extend(cases.iter().map(|case| part(&case.script, PART)));
     let step = Step::new("the machine with KVM");
     let run = l1::run(&machine, "kvm", CPUS, &parts, LIMIT)?;
     step.done(&format!("{} of {} parts, {:.1} s to boot", run.done.len(), parts.len(), run.boot));
@@ -103,14 +111,42 @@ fn in_a_machine(report: &mut Report) -> Result<()> {
         });
         report.check(&format!("kvm: {}", case.name), result);
     }
+    let step = Step::new("`xtask run` in a virtual machine");
+    let result = xtask_run();
+    drop(step);
+    report.check("kvm: `xtask run --in-vm` hands on the guest's output and status", result);
     Ok(())
+}
+
+/// The same machine by way of this program's command for a single guest.
+fn xtask_run() -> Result<()> {
+    let own = std::env::current_exe().context("this program's own file")?;
+    let mut command = Command::new(own);
+    command.args(["run", "--backend", "kvm", "--in-vm", "--summary", "json", "--append"]);
+    // One that must be quoted on its way.
+    let parameter = "test=it's$HOME";
+    let console = Arch::X86_64.console();
+    command.arg(format!("{console} {parameter} {}", initrd::mode::REBOOT));
+    let done = proc::run(&mut command, &[], Some(Duration::from_secs(PART)))?;
+    let judge = || {
+        ensure!(done.status.code() == Some(code::RESET), "{}", done.ended());
+        demo::check(&done.stdout, 1)?;
+        ensure!(done.stdout.contains(parameter), "the kernel's parameters are others");
+        // The machine's own kernel speaks as well, but not there.
+        ensure!(done.stdout.matches("Linux version").count() == 1, "another kernel's messages");
+        let summary = done.stderr.lines().last().unwrap_or_default();
+        ensure!(summary.contains(r#""end":"reset""#), "no summary");
+        Ok(())
+    };
+    let said = || format!("{}\n{}", proc::tail(&done.stdout, 8), proc::tail(&done.stderr, 8));
+    judge().map_err(|error| anyhow!("{error:#}\n{}", said()))
 }
 
 /// What the conformance suite found, if it ran to its end.
 fn conformance(done: &Done) -> Result<suites::Found> {
     let judge = || {
         // A case that fails panics, which is how tests do it.
-        ensure!(!done.timed_out, "it did not end within {PART} s");
+        ensure!(!done.timed_out, "it did not end within {SUITE} s");
         let found = suites::parse(&done.stdout)?;
         ensure!(found.passed > 0, "nothing passed, so nothing was checked");
         let expected = if found.failed == 0 { 0 } else { 101 };
@@ -141,6 +177,11 @@ fn cases() -> Vec<Case> {
             powers_off(done, 4)
         }),
         case(
+            "Debian boots with 8 processors and memory beyond 4 GiB",
+            exec("", &format!("--cpus 8 --memory {} --summary json", LARGE.0)),
+            large,
+        ),
+        case(
             "a reset has a code of its own",
             exec(&format!("quiet {}", initrd::mode::REBOOT), ""),
             reboots,
@@ -160,6 +201,20 @@ fn cases() -> Vec<Case> {
             terminal,
         ),
     ]
+}
+
+/// Eight processors and memory on both sides of the hole.
+fn large(done: &Done) -> Result<()> {
+    powers_off(done, 8)?;
+    // "Memory: AVAILABLEK/TOTALK available (...)"
+    let line = done.stdout.lines().find_map(|line| line.split_once("] Memory: "));
+    let total = line.and_then(|(_, rest)| rest.split_once('/')).and_then(|(_, rest)| {
+        let (number, _) = rest.split_once('K')?;
+        number.parse::<u64>().ok()
+    });
+    let total = total.context("the kernel does not tell its memory")?;
+    ensure!(total >= LARGE.1, "the kernel found {total} KiB of memory");
+    Ok(())
 }
 
 fn code_is(done: &Done, expected: i32) -> Result<()> {
