@@ -34,9 +34,10 @@ const NEEDED: [(u32, &str); 13] = [
 ];
 
 /// What machines with the kernel's interrupt controllers need besides.
-const NEEDED_FOR_IRQCHIP: [(u32, &str); 4] = [
+const NEEDED_FOR_IRQCHIP: [(u32, &str); 5] = [
     (KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"),
     (KVM_CAP_PIT2, "KVM_CAP_PIT2"),
+    (KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING"),
     (KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"),
     (KVM_CAP_IRQFD, "KVM_CAP_IRQFD"),
 ];

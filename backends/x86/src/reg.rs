@@ -59,6 +59,8 @@ pub mod cr0 {
 pub mod cr4 {
     /// Entries of 64 bits in page tables.
     pub const PAE: u64 = 1 << 5;
+    /// Machine checks are exceptions. SVM lets guests see that of the host.
+    pub const MCE: u64 = 1 << 6;
     /// Global pages.
     pub const PGE: u64 = 1 << 7;
     /// The operating system saves SSE state.

@@ -23,7 +23,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
         ("retry: a load from memory that was mapped meanwhile", retry_load),
         ("retry: a store to memory that was mapped meanwhile", retry_store),
         ("retry: without a change the exit comes again", retry_unchanged),
-        ("fail: loads and stores are protection faults", fail_mmio),
+        ("fail: loads find ones, stores go nowhere", fail_mmio),
         ("fail: a fetch is a protection fault", fail_fetch),
         ("fail: nothing to fail or to retry", nothing_open),
         ("hypercall: number and arguments", hypercall),
@@ -127,7 +127,6 @@ fn needs_retry<S: Subject>(subject: &S) -> Verdict {
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     let refused = || -> Verdict {
         ensure_eq!(vcpu.retry(), Err(AxError::Unsupported), "retry");
-        ensure_eq!(vcpu.fail_access(), Err(AxError::Unsupported), "fail_access");
         Ok(())
     };
     hart.mmio_read(DEVICE, Dword)?;
@@ -175,29 +174,23 @@ fn retry_unchanged<S: Subject>(subject: &S) -> Verdict {
     exits::retry_unchanged(&bench)
 }
 
+/// As on a bus where nobody answers.
 fn fail_mmio<S: Subject>(subject: &S) -> Verdict {
-    needs_retry(subject)?;
-    let mut places = [0; 3];
     let bench = Bench::boot(subject, |g| {
         g.li(RSI, DEVICE);
         g.li(R12, 0x55);
-        places[0] = g.here();
-        g.mov(R12, mem(RSI));
-        places[1] = g.here();
+        g.mov(R12D, mem(RSI));
         g.mov(mem(RSI), R12);
-        places[2] = g.here();
         g.report(R12);
     })?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    for access in 0..2 {
+    for _ in 0..2 {
         hart.run()?;
         vcpu.fail_access()?;
         ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer after failing it");
-        let trap = hart.trap_for(vector::GP)?;
-        ensure_eq!((trap.rip, trap.error), (places[access], 0), "RIP and error code");
-        hart.go_on_at(places[access + 1])?;
+        ensure_eq!(vcpu.fail_access(), Err(AxError::NotAsked), "failing it a second time");
     }
-    hart.mark(0x55)
+    hart.mark(0xffff_ffff)
 }
 
 fn fail_fetch<S: Subject>(subject: &S) -> Verdict {
@@ -212,8 +205,9 @@ fn fail_fetch<S: Subject>(subject: &S) -> Verdict {
     hart.nested_fault(DEVICE, Execute)?;
     vcpu.fail_access()?;
     ensure_eq!(vcpu.fail_access(), Err(AxError::NotAsked), "failing it a second time");
-    let trap = hart.trap_for(vector::GP)?;
-    ensure_eq!((trap.rip, trap.error), (DEVICE, 0), "RIP and error code");
+    // What it finds is all ones, and that is no instruction.
+    let trap = hart.trap_for(vector::UD)?;
+    ensure_eq!(trap.rip, DEVICE, "RIP");
     hart.go_on_at(behind)?;
     hart.mark(1)
 }

@@ -5,7 +5,8 @@
 //! element of a string instruction is one; loads and stores that stage 2 refuses are MMIO, whatever instruction makes them,
 //! and atomic ones are a read and then a write; an instruction fetch that it refuses is a nested page fault; `HLT` with
 //! nothing pending is a halt; interrupt vectors are those of the IDT, from 32 to 255 at least, the highest is taken
-//! first, and 2 is the NMI; a triple fault is a crash of the system; exceptions of the guest are the guest's.
+//! first, and 2 is the NMI; an access that is failed finds ones, as on a bus where nobody answers, and what is written goes nowhere; ones
+//! that were fetched are an undefined instruction; a triple fault is a crash of the system; exceptions of the guest are the guest's.
 //!
 //! Guests report through a port of the suite's own, because a hypervisor below the backend may keep hypercalls for itself.
 
@@ -44,8 +45,7 @@ pub trait Subject: crate::Subject {
         true
     }
 
-    /// Whether an MMIO exit can be undone or failed, with [`retry`](axvcpu::AxVCpu::retry) and
-    /// [`fail_access`](axvcpu::AxVCpu::fail_access).
+    /// Whether an MMIO exit can be undone with [`retry`](axvcpu::AxVCpu::retry).
     fn can_retry(&self) -> bool {
         true
     }

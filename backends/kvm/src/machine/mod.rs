@@ -3,12 +3,14 @@
 
 mod slots;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axvcpu::{AccessWidth, AxMmHal, AxResult, HostPhysAddr};
+use axvcpu_x86::reg::msr;
 use kvm_bindings::*;
 
 pub(crate) use slots::Member;
@@ -17,6 +19,7 @@ use slots::Slots;
 use crate::cpuid;
 use crate::kvm::{Kvm, KvmError};
 use crate::sys::{Errno, request};
+use crate::vcpu::State;
 
 /// Who has the interrupt controllers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,13 +81,35 @@ pub struct KvmMachine {
     cpuid: Vec<kvm_cpuid_entry2>,
     /// The size of a vCPU's page.
     page_size: usize,
-    /// Before the file is closed, nobody may be in the guest: `vm` is dropped first, and with the last vCPU.
     slots: Mutex<Slots>,
+    /// Model-specific registers that the kernel gives and takes.
+    msrs: OnceLock<Vec<u32>>,
+    /// vCPUs that are in use no more, by their numbers.
+    parked: Mutex<BTreeMap<u32, Parked>>,
+}
+
+/// A vCPU that nobody uses.
+pub(crate) struct Parked {
+    pub(crate) member: Arc<Member>,
+    /// As the kernel made it.
+    pub(crate) fresh: Arc<State>,
 }
 
 /// Names the request in an error.
 fn refused(what: &'static str) -> impl Fn(Errno) -> KvmError {
     move |error| KvmError::Refused { what, error: error.into() }
+}
+
+/// Where lines lead, as on any PC: to the 8259s, of which the second one is at input 2 of the first, and to the I/O APIC,
+/// where the timer is at input 2, which is free.
+fn routes() -> request::Routes {
+    let pics = (0..16).filter(|&line| line != 2).map(|line| {
+        let chip = if line < 8 { KVM_IRQCHIP_PIC_MASTER } else { KVM_IRQCHIP_PIC_SLAVE };
+        (line, chip, line % 8)
+    });
+    let apic = (0..24).filter(|&line| line != 2);
+    let apic = apic.map(|line| (line, KVM_IRQCHIP_IOAPIC, if line == 0 { 2 } else { line }));
+    request::Routes::of(pics.chain(apic))
 }
 
 impl KvmMachine {
@@ -102,7 +127,8 @@ impl KvmMachine {
         let cpuid = cpuid::model(&kvm, cpuid, config);
         let slots = Mutex::new(Slots::new(kvm.capability(KVM_CAP_NR_MEMSLOTS)));
         let (irqchip, page_size) = (config.irqchip, page_size as usize);
-        let this = Self { kvm, vm, irqchip, cpuid, page_size, slots };
+        let (msrs, parked) = (OnceLock::new(), Mutex::default());
+        let this = Self { kvm, vm, irqchip, cpuid, page_size, slots, msrs, parked };
         this.prepare(config)?;
         Ok(Arc::new(this))
     }
@@ -119,6 +145,9 @@ impl KvmMachine {
             // Port 0x61 is part of the timer's.
             let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
             request::CREATE_PIT2.call(vm, &pit).map_err(refused("a timer"))?;
+            request::SET_GSI_ROUTING
+                .call(vm, &routes())
+                .map_err(refused("routes of interrupts"))?;
         }
         self.report_msrs(&config.msr_exits)
     }
@@ -259,6 +288,41 @@ impl KvmMachine {
     /// The CPU that guests see, but for what tells one of them from another.
     pub fn cpuid(&self) -> &[kvm_cpuid_entry2] {
         &self.cpuid
+    }
+
+    /// The model-specific registers that vCPUs have which the kernel gives and takes, without those that are time: it goes on
+    /// whoever looks.
+    pub(crate) fn msrs(&self) -> &[u32] {
+        self.msrs.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Finds them with the first vCPU. Some that the kernel lists it neither gives nor takes, depending on the CPU that
+    /// the guest sees.
+    pub(crate) fn find_msrs(&self, vcpu: BorrowedFd<'_>) {
+        const TSC_ADJUST: u32 = 0x3b;
+        let works = |&index: &u32| {
+            let mut one = request::OneMsr::new(index, 0);
+            ![msr::TSC, TSC_ADJUST, msr::TSC_DEADLINE].contains(&index)
+                && request::GET_MSRS.call(vcpu, &mut one) == Ok(1)
+                && request::SET_MSRS.call(vcpu, &one) == Ok(1)
+        };
+        self.msrs.get_or_init(|| {
+            let mut list = request::MsrList::room();
+            match request::GET_MSR_INDEX_LIST.call(self.kvm.fd(), &mut list) {
+                Ok(_) => list.entries().iter().copied().filter(works).collect(),
+                Err(_) => Vec::new(),
+            }
+        });
+    }
+
+    /// Keeps a vCPU that is in use no more.
+    pub(crate) fn park(&self, number: u32, vcpu: Parked) {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).insert(number, vcpu);
+    }
+
+    /// The vCPU with this number, if there was one.
+    pub(crate) fn unpark(&self, number: u32) -> Option<Parked> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
     }
 
     pub(crate) fn kvm(&self) -> &Kvm {

@@ -19,6 +19,7 @@ use axvcpu_stage2::for_each_page;
 use axvcpu_x86::ept::Ept;
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 
+use super::KvmMachine;
 use crate::kick::{HELD, Thread};
 use crate::sys::{Errno, Mapping, request};
 
@@ -28,6 +29,15 @@ pub(crate) struct Member {
     pub(crate) page: Arc<Mapping>,
     /// The thread it is bound to, or 0.
     pub(crate) thread: AtomicI32,
+}
+
+impl Member {
+    /// A new vCPU of this machine.
+    pub(crate) fn make(machine: &KvmMachine, number: u32) -> AxResult<Arc<Self>> {
+        let fd = request::CREATE_VCPU.call(machine.fd(), number.into())?;
+        let page = Arc::new(Mapping::new(fd.as_fd(), machine.page_size())?);
+        Ok(Arc::new(Self { fd, page, thread: AtomicI32::new(0) }))
+    }
 }
 
 /// Memory that is in one piece for the guest and for the program.

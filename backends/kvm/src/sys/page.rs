@@ -32,7 +32,11 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps `size` bytes of a vCPU's file, which is what the kernel says there are.
-    fn new(vcpu: BorrowedFd<'_>, size: usize) -> Result<Self, Errno> {
+    pub(crate) fn new(vcpu: BorrowedFd<'_>, size: usize) -> Result<Self, Errno> {
+        // What is read and written by `RunPage` is inside of this.
+        if size < (PORT_DATA + 8).max(size_of::<kvm_run>()) {
+            return Err(Errno(libc::EINVAL));
+        }
         // SAFETY: a new mapping at an address the kernel chooses disturbs nothing.
         let at = unsafe {
             libc::mmap(
@@ -71,7 +75,8 @@ pub(crate) struct RunPage {
     /// Points into the mapping.
     run: NonNull<kvm_run>,
     size: usize,
-    mapping: Arc<Mapping>,
+    /// Keeps it.
+    _mapping: Arc<Mapping>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread.
@@ -146,24 +151,14 @@ macro_rules! set_field {
 }
 
 impl RunPage {
-    /// Maps the page of a vCPU, of which the kernel says that it is `size` bytes long.
-    pub(crate) fn map(vcpu: BorrowedFd<'_>, size: usize) -> Result<Self, Errno> {
-        // What is read and written below is inside of this.
-        if size < (PORT_DATA + 8).max(size_of::<kvm_run>()) {
-            return Err(Errno(libc::EINVAL));
-        }
-        let mapping = Arc::new(Mapping::new(vcpu, size)?);
-        Ok(Self { run: mapping.run, size, mapping })
+    /// All of a page, for the one owner of its vCPU.
+    pub(crate) fn new(mapping: &Arc<Mapping>) -> Self {
+        Self { run: mapping.run, size: mapping.size, _mapping: mapping.clone() }
     }
 
     /// Says that nothing is left of the last exit.
     pub(crate) fn set_finished(&mut self) {
         set_field!(self, kvm_bindings::KVM_EXIT_INTR, exit_reason);
-    }
-
-    /// What others may have of it.
-    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
-        &self.mapping
     }
 
     /// The flag that keeps the kernel from entering the guest, as long as it is not zero.

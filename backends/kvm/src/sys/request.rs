@@ -71,6 +71,8 @@ pub(crate) struct List<H, T, const N: usize> {
 pub(crate) type Cpuid = List<kvm_cpuid2, kvm_cpuid_entry2, 256>;
 /// Room for every model-specific register that KVM keeps.
 pub(crate) type MsrList = List<kvm_msr_list, u32, 512>;
+/// The inputs of the interrupt controllers of a PC, twice: for the 8259s and for the I/O APIC.
+pub(crate) type Routes = List<kvm_irq_routing, kvm_irq_routing_entry, 64>;
 /// One model-specific register.
 pub(crate) type OneMsr = List<kvm_msrs, kvm_msr_entry, 1>;
 /// Room for the largest XSAVE area this backend knows of: 8 KiB and the 2.75 KiB that AMX takes.
@@ -110,6 +112,22 @@ impl MsrList {
     }
 }
 
+impl Routes {
+    /// As many of these as there is room for: interrupt controller and its input, for each line.
+    pub(crate) fn of(routes: impl Iterator<Item = (u32, u32, u32)>) -> Self {
+        let mut list = Self {
+            head: kvm_irq_routing::default(),
+            entries: [kvm_irq_routing_entry::default(); 64],
+        };
+        for ((gsi, irqchip, pin), entry) in routes.zip(&mut list.entries) {
+            (entry.gsi, entry.type_) = (gsi, KVM_IRQ_ROUTING_IRQCHIP);
+            entry.u.irqchip = kvm_irq_routing_irqchip { irqchip, pin };
+            list.head.nr += 1;
+        }
+        list
+    }
+}
+
 impl OneMsr {
     pub(crate) fn new(index: u32, data: u64) -> Self {
         let entry = kvm_msr_entry { index, data, ..Default::default() };
@@ -146,6 +164,9 @@ pub(crate) const GET_XSAVE2: Get<Xsave> =
     Get(code(READ, 0xcf, size_of::<kvm_xsave>()), PhantomData);
 pub(crate) const SET_XSAVE: Set<Xsave> =
     Set(code(WRITE, 0xa5, size_of::<kvm_xsave>()), PhantomData);
+
+pub(crate) const SET_GSI_ROUTING: Set<Routes> =
+    Set(code(WRITE, 0x6a, size_of::<kvm_irq_routing>()), PhantomData);
 
 pub(crate) const SET_USER_MEMORY_REGION: Give<kvm_userspace_memory_region> =
     Give(set::<kvm_userspace_memory_region>(0x46).0, PhantomData);
@@ -255,6 +276,7 @@ mod tests {
         assert_eq!(ENABLE_CAP.0, 0x4068_aea3);
         assert_eq!(X86_SET_MSR_FILTER.0, 0x4188_aec6);
         assert_eq!(CREATE_PIT2.0, 0x4040_ae77);
+        assert_eq!(SET_GSI_ROUTING.0, 0x4008_ae6a);
         assert_eq!(NMI.0, 0xae9a);
     }
 }

@@ -106,7 +106,11 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         let piece = Piece::at(&self.page, self.at);
         self.next = self.at + piece.width.bytes() as u32;
         self.todo.set(Todo::PIECES, self.next < piece.total);
-        self.open = if piece.write { Open::Store } else { Open::Asked };
+        self.open = match (piece.place, piece.write) {
+            (_, false) => Open::Asked,
+            (Place::Memory(_), true) => Open::Store,
+            (Place::Port(_), true) => Open::Nothing,
+        };
         self.todo |= Todo::OPEN;
         let Piece { width, .. } = piece;
         match (piece.place, piece.write) {

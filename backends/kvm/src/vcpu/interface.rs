@@ -54,6 +54,8 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
             KvmSetup::State(state) => self.restore(state)?,
         }
         self.reset = Some(Box::new(self.state()?));
+        // What is mapped until the first run is there, as on hardware that has not looked yet.
+        self.todo |= Todo::MEMORY;
         Ok(())
     }
 
@@ -126,31 +128,27 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
         if fence.contains(Fence::STAGE2_TLB) { self.reread_memory() } else { Ok(()) }
     }
 
+    /// Performs the access of the last MMIO exit on memory that is there now; if there is none, the exit comes again.
     fn retry(&mut self) -> AxResult {
-        let memory = self.page.exit_reason() == KVM_EXIT_MMIO;
-        if self.open == Open::Fetch {
-            self.open = Open::Nothing; // the kernel fetches again anyhow
-            return Ok(());
-        }
-        if self.open == Open::Nothing {
-            return Err(AxError::NotAsked);
-        }
-        if !memory {
-            return Err(AxError::Unsupported);
+        match (self.open, self.page.exit_reason()) {
+            // The kernel fetches again anyhow.
+            (Open::Fetch, _) => {}
+            (Open::Asked | Open::Store, KVM_EXIT_MMIO) => self.todo |= Todo::RETRY,
+            _ => return Err(AxError::NotAsked),
         }
         self.open = Open::Nothing;
-        self.todo |= Todo::RETRY;
         Ok(())
     }
 
-    /// An access to a model-specific register or a fetch is a general-protection fault. On a bus nobody answers reads
-    /// with ones, and nobody minds writes: of those there is nothing to fail.
+    /// As on a bus where nobody answers: what is read is all ones, which is no instruction, and what is written goes
+    /// nowhere. A model-specific register that is not there is a general-protection fault.
     fn fail_access(&mut self) -> AxResult {
         match (self.open, self.page.exit_reason()) {
             (Open::Nothing, _) => return Err(AxError::NotAsked),
-            (Open::Fetch, _) => self.raise_general_protection()?,
+            (Open::Fetch, _) => self.raise_undefined()?,
             (_, KVM_EXIT_X86_RDMSR | KVM_EXIT_X86_WRMSR) => self.page.set_msr(None),
-            _ => return Err(AxError::Unsupported),
+            (Open::Asked, _) => self.answer(u64::MAX),
+            (Open::Store, _) => {}
         }
         self.open = Open::Nothing;
         Ok(())
@@ -166,20 +164,20 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         for (index, value) in
             [(msr::MISC_ENABLE, FAST_STRINGS), (msr::MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK)]
         {
-            if self.msrs.contains(&index) {
+            if self.machine.msrs().contains(&index) {
                 request::SET_MSRS.call(self.fd(), &request::OneMsr::new(index, value))?;
             }
         }
         Ok(())
     }
 
-    fn raise_general_protection(&mut self) -> AxResult {
-        const GENERAL_PROTECTION: u8 = 13;
+    /// The exception of an instruction that does not exist (SDM volume 3, table 7-1).
+    fn raise_undefined(&mut self) -> AxResult {
+        const UNDEFINED: u8 = 6;
         let mut events = request::GET_VCPU_EVENTS.call(self.fd())?;
         events.exception.injected = 1;
-        events.exception.nr = GENERAL_PROTECTION;
-        events.exception.has_error_code = 1;
-        events.exception.error_code = 0;
+        events.exception.nr = UNDEFINED;
+        events.exception.has_error_code = 0;
         request::SET_VCPU_EVENTS.call(self.fd(), &events)?;
         self.page.set_not_ready_for_interrupt();
         Ok(())

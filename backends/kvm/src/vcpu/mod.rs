@@ -11,7 +11,7 @@ mod state;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 
 use axvcpu::{AxError, AxResult, AxVCpuExitReason, AxVCpuHal, HostPhysAddr, VCpuId};
 use axvcpu_x86::start::Start;
@@ -20,7 +20,7 @@ use kvm_bindings::*;
 
 use crate::cpuid;
 use crate::kick::{HELD, KICKED, Loaded};
-use crate::machine::{Irqchip, KvmMachine, Member};
+use crate::machine::{Irqchip, KvmMachine, Member, Parked};
 use crate::sys::{RunPage, enter, request};
 use interrupts::Pending;
 use registers::Kept;
@@ -73,6 +73,8 @@ bitflags! {
         const OPEN = 1 << 5;
         /// Registers were written while a value was asked for.
         const WRITTEN = 1 << 6;
+        /// The stage-2 table is to be read.
+        const MEMORY = 1 << 7;
     }
 }
 
@@ -107,14 +109,18 @@ pub struct KvmVCpu<H> {
     root: Option<HostPhysAddr>,
     /// As it was set up.
     reset: Option<Box<State>>,
-    /// Registers that the kernel gives and takes.
-    msrs: Arc<[u32]>,
+    /// As the kernel made it.
+    fresh: Option<Arc<State>>,
     hal: PhantomData<fn() -> H>,
 }
 
 impl<H> Drop for KvmVCpu<H> {
     fn drop(&mut self) {
         self.machine.remove_member(&self.shared, self.root);
+        // The kernel has no way to give up a vCPU of a machine, nor to make another one with its number.
+        if let Some(fresh) = self.fresh.take() {
+            self.machine.park(self.apic, Parked { member: self.shared.clone(), fresh });
+        }
     }
 }
 
@@ -122,15 +128,13 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     fn make(vcpu: VCpuId, config: KvmConfig) -> AxResult<Self> {
         let KvmConfig { machine, cpuid } = config;
         let apic = u32::try_from(vcpu).map_err(|_| AxError::InvalidInput)?;
-        let fd = request::CREATE_VCPU.call(machine.fd(), apic.into())?;
-        let page = RunPage::map(fd.as_fd(), machine.page_size())?;
-        let entries = cpuid.unwrap_or_else(|| cpuid::for_cpu(machine.cpuid(), apic));
-        request::SET_CPUID2.call(fd.as_fd(), &request::Cpuid::of(&entries))?;
-        let msrs = state::msrs(machine.kvm(), fd.as_fd());
-        let thread = AtomicI32::new(0);
-        let shared = Arc::new(Member { fd, page: page.mapping().clone(), thread });
-        machine.add_member(&shared);
-        Ok(Self {
+        let old = machine.unpark(apic);
+        let (shared, fresh) = match &old {
+            Some(Parked { member, fresh }) => (member.clone(), Some(fresh.clone())),
+            None => (Member::make(&machine, apic)?, None),
+        };
+        let page = RunPage::new(&shared.page);
+        let mut this = Self {
             page,
             shared,
             todo: Todo::empty(),
@@ -144,9 +148,22 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             entry: 0,
             root: None,
             reset: None,
-            msrs,
+            fresh,
             hal: PhantomData,
-        })
+        };
+        this.machine.add_member(&this.shared);
+        let entries = cpuid.unwrap_or_else(|| cpuid::for_cpu(this.machine.cpuid(), apic));
+        request::SET_CPUID2.call(this.fd(), &request::Cpuid::of(&entries))?;
+        this.machine.find_msrs(this.fd());
+        match this.fresh.clone() {
+            Some(fresh) => {
+                this.drop_exit()?;
+                this.restore(&fresh)?;
+                this.page.set_interrupt_window(false);
+            }
+            None => this.fresh = Some(Arc::new(this.state()?)),
+        }
+        Ok(this)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -188,6 +205,10 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
 
     /// What has to be done before the guest is entered. An exit, if that is one.
     fn before(&mut self) -> AxResult<Option<AxVCpuExitReason>> {
+        if self.todo.contains(Todo::MEMORY) {
+            self.reread_memory()?;
+            self.todo.remove(Todo::MEMORY);
+        }
         if self.todo.contains(Todo::RETRY) {
             self.todo.remove(Todo::RETRY);
             if !self.access_memory() {

@@ -1,14 +1,9 @@
 //! Everything a vCPU consists of, by classes: to be looked at, kept and put back.
 
-use std::os::fd::BorrowedFd;
-use std::sync::Arc;
-
 use axvcpu::{AxResult, AxVCpuHal};
-use axvcpu_x86::reg::msr;
 use kvm_bindings::*;
 
 use super::KvmVCpu;
-use crate::kvm::Kvm;
 use crate::sys::request::{self, Xsave};
 
 impl std::fmt::Debug for State {
@@ -51,25 +46,6 @@ impl State {
     }
 }
 
-/// Registers that are time, and not state: they go on whoever looks.
-const CLOCKS: [u32; 3] = [msr::TSC, 0x3b, msr::TSC_DEADLINE];
-
-/// The model-specific registers that the kernel gives and takes. Some of those it lists it does neither of, depending on
-/// the CPU that the guest sees.
-pub(super) fn msrs(kvm: &Kvm, vcpu: BorrowedFd<'_>) -> Arc<[u32]> {
-    let mut list = request::MsrList::room();
-    if request::GET_MSR_INDEX_LIST.call(kvm.fd(), &mut list).is_err() {
-        return Arc::new([]);
-    }
-    let works = |index: &&u32| {
-        let mut one = request::OneMsr::new(**index, 0);
-        request::GET_MSRS.call(vcpu, &mut one) == Ok(1)
-            && request::SET_MSRS.call(vcpu, &one) == Ok(1)
-    };
-    let listed = list.entries().iter();
-    listed.filter(|index| !CLOCKS.contains(index)).filter(works).copied().collect()
-}
-
 impl<H: AxVCpuHal> KvmVCpu<H> {
     /// The state. Of a vCPU that is [`Free`](axvcpu::VCpuState::Free), with nothing owed to its last exit, it is whole; of
     /// one that is bound, the instruction of the last exit may not be finished in it.
@@ -83,8 +59,8 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         let large = self.machine.kvm().capability(KVM_CAP_XSAVE2) > 4096;
         let extended =
             if large { request::GET_XSAVE2.call(fd) } else { request::GET_XSAVE.call(fd) };
-        let mut msrs = Vec::with_capacity(self.msrs.len());
-        for &index in self.msrs.iter() {
+        let mut msrs = Vec::with_capacity(self.machine.msrs().len());
+        for &index in self.machine.msrs() {
             let mut one = request::OneMsr::new(index, 0);
             if request::GET_MSRS.call(fd, &mut one)? == 1 {
                 msrs.push((index, one.data()));
@@ -114,7 +90,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         request::SET_REGS.call(fd, &state.general)?;
         request::SET_XSAVE.call(fd, &state.extended)?;
         for &(index, value) in &state.msrs {
-            // What the kernel refuses it has refused to give away changed, too: see `msrs`.
+            // Each of them can be set: see `KvmMachine::find_msrs`.
             request::SET_MSRS.call(fd, &request::OneMsr::new(index, value))?;
         }
         request::SET_DEBUGREGS.call(fd, &state.debug)?;

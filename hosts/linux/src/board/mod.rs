@@ -88,6 +88,9 @@ fn refused(args: &Run, error: BuildError) -> Failure {
             Failure::Usage(format!("kernel {}: {error}", quoted(&args.kernel)))
         }
         BuildError::Initrd(error) => Failure::Usage(error.to_string()),
+        error @ (BuildError::CommandLineNul | BuildError::CommandLineTooLong { .. }) => {
+            Failure::Usage(format!("--append: {error}"))
+        }
         error => Failure::host("the machine cannot be built", error),
     }
 }
