@@ -50,6 +50,7 @@ pub(crate) fn crowd<S: Subject, I: GuestsOf<S>>(subject: &S) -> Verdict {
         let (bench, value) = &mut machines[count % 2];
         // Numbers of their own, as far as that goes: a host may not let one be used twice.
         bench.add_hart(subject, 1 + count / 2 % 64)?;
+        bench.announce();
         bench.harts[1].vcpu.bind()?;
         ensure_eq!(bench.harts[1].report()?, *value, "what vCPU {count} found");
         bench.harts.pop();
