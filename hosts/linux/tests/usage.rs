@@ -69,7 +69,6 @@ fn options() {
         (&["run", "--kernel", k, "--clock", "sundial"], "possible values: host, instructions"),
         (&["run", "--kernel", k, "--summary", "xml"], "possible values: text, json, none"),
         (&["run", "--kernel", k, "--quiet", "--summary", "json"], "cannot be used with"),
-        (&["run", "--kernel", k, "--backend", "kvm"], "the kvm backend is not built in yet"),
         (&["backends", "stray"], "unexpected argument 'stray'"),
     ] {
         refuses(arguments, expected);
@@ -123,12 +122,14 @@ fn kernels() {
     }
     let bzimage = file("bzimage", &bzimage());
     let x86_elf = file("x86-elf", &elf(62));
-    for path in [&bzimage, &x86_elf] {
-        let not_yet = "an x86 kernel, which needs the kvm backend, and that is not built in yet";
-        refuses(&["run", "--kernel", path], not_yet);
-        let never = "an x86 kernel, but the soft backend runs 64-bit RISC-V kernels";
-        refuses(&["run", "--backend", "soft", "--kernel", path], never);
-    }
+    refuses(&["run", "--kernel", &bzimage], "its boot protocol is older than 2.12");
+    let never = "a Linux bzImage for x86: the guest is RISC-V";
+    refuses(&["run", "--backend", "soft", "--kernel", &bzimage], never);
+    let never = "an ELF program for x86-64: the guest is RISC-V (riscv64)";
+    refuses(&["run", "--backend", "soft", "--kernel", &x86_elf], never);
+    let image = file("riscv-image", &magic(b"RSC\x05", 0x38));
+    let never = "a Linux Image for RISC-V: the guest is x86-64";
+    refuses(&["run", "--backend", "kvm", "--kernel", &image], never);
 }
 
 #[test]
@@ -177,7 +178,11 @@ fn backends_says_what_works() {
     assert_eq!((done.code(), done.stderr.as_str()), (0, ""));
     let row = |name: &str| done.stdout.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(row("soft").contains("yes") && row("soft").contains("rv64ima"));
-    assert!(row("kvm").contains("no") && row("kvm").contains("not built in yet"));
     let device = Path::new("/dev/kvm").exists();
-    assert_eq!(row("kvm").contains("there is no /dev/kvm"), !device);
+    assert_eq!(
+        row("kvm").contains("there is no /dev/kvm"),
+        !device && cfg!(target_arch = "x86_64")
+    );
+    let works = row("kvm").split_whitespace().nth(2).unwrap();
+    assert_eq!(works == "yes", row("kvm").contains("CPUs recommended"), "{}", row("kvm"));
 }
