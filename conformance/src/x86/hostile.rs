@@ -145,8 +145,10 @@ struct Sandbox<S: Subject> {
     program: alloc::vec::Vec<u8>,
 }
 
-/// Exits after which a guest has had its chance.
+/// Exits after which a guest has had its chance,
 const ENOUGH: usize = 60;
+/// and kicks.
+const KICKS: usize = 3;
 
 impl<S: Subject> Sandbox<S> {
     /// A guest that marks 1 and does `body`, which finds in its registers what [`start`](Self::start) puts there. Behind
@@ -191,8 +193,13 @@ impl<S: Subject> Sandbox<S> {
 
     /// Lets the guest go on, and does with its exits what a hypervisor may that has no idea of them.
     fn let_go(&self, random: &mut Random) -> Verdict {
+        let mut kicks = 0;
         for _ in 0..ENOUGH {
             let exit = self.bench.vcpu().run()?;
+            kicks += usize::from(exit == Exit::Nothing);
+            if kicks == KICKS {
+                break;
+            }
             if !self.shrug(exit, random)? {
                 break;
             }
