@@ -39,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) done: Vec<Done>,
     /// How the machine ended, and its last words, for those that did not.
     pub(crate) ended: String,
+    /// Whether it was ended at its limit.
+    pub(crate) timed_out: bool,
 }
 
 /// What the lines between outputs begin with.
@@ -103,9 +105,10 @@ pub(crate) fn run(
         proc::tail(&done.stderr, 4),
         last_messages(name)
     );
+    let timed_out = done.timed_out;
     let (boot, done) = parse(&done.stdout).map_err(|error| anyhow!("{error:#}; {ended}"))?;
     ensure!(done.len() <= parts.len(), "the machine ran more than there is; {ended}");
-    Ok(Run { boot, done, ended })
+    Ok(Run { boot, done, ended, timed_out })
 }
 
 /// Reads the boot's time and what came of each part that ended.
