@@ -34,7 +34,15 @@ pub trait AxArchVCpu: Sized + 'static {
     /// translation off.
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult;
 
-    /// Sets the stage-2 page table, in the architecture's own format.
+    /// Sets the stage-2 page table, in the architecture's own format. Addresses in it are those of
+    /// [`AxMmHal`](crate::AxMmHal).
+    ///
+    /// It means the same where the hardware does not walk it, because a kernel below the backend has tables of its own: the
+    /// backend reads it then, when it is set and with each [`Fence::STAGE2_TLB`], and what it tells the kernel is no more
+    /// than a TLB. A change, even one that maps what was not, takes effect with the next of these fences at the latest;
+    /// what cannot be expressed there (that readable memory may not be executed, for one) is not enforced, and the backend
+    /// says so. A machine of that kernel's may have one table for all its vCPUs; another one is
+    /// [`InvalidInput`](AxError::InvalidInput).
     ///
     /// # Safety
     ///
@@ -53,7 +61,7 @@ pub trait AxArchVCpu: Sized + 'static {
     /// [`set_return_value`](Self::set_return_value); others are complete, except where their text says so.
     fn run(&mut self) -> AxResult<AxVCpuExitReason>;
 
-    /// Loads the vCPU onto the physical CPU this is called on.
+    /// Loads the vCPU onto the physical CPU this is called on. On a hosted backend that is the calling thread.
     fn bind(&mut self) -> AxResult;
 
     /// Takes the vCPU off the physical CPU, which keeps nothing of it. Also called to undo a
@@ -123,7 +131,8 @@ pub trait AxArchVCpu: Sized + 'static {
     }
 }
 
-/// One physical CPU's virtualization hardware. [`AxPerCpu`](crate::AxPerCpu) calls the methods in the
+/// One physical CPU's virtualization hardware; on a hosted backend, whether the calling thread may use that of the kernel
+/// below. [`AxPerCpu`](crate::AxPerCpu) calls the methods in the
 /// right order only, and on the physical CPU concerned.
 pub trait AxArchPerCpu: Sized {
     /// Prepares for physical CPU `cpu_id`, without touching its hardware yet.

@@ -1,20 +1,20 @@
 //! Taking a thread out of a guest, from any other thread.
 //!
 //! A platform for this backend implements [`AxVCpuHal::kick_cpu`](axvcpu::AxVCpuHal::kick_cpu) with
-//! [`Thread::kick`]. The signal's handler sets `immediate_exit` in the run page of the vCPU that the thread runs at that
-//! moment, so a kick that comes just before the guest is entered keeps it from being entered (Linux,
-//! Documentation/virt/kvm/api.rst, `immediate_exit`).
+//! [`Thread::kick`]. The signal's handler sets `immediate_exit` in the run page of the vCPU that the thread ran last, which is
+//! the one it is about to run: before another one, that is made the one. So a kick that comes just before the guest is
+//! entered keeps it from being entered (Linux, Documentation/virt/kvm/api.rst, `immediate_exit`).
 #![allow(unsafe_code)] // signals
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence};
+use std::sync::{Arc, OnceLock};
 
-use crate::sys::RunPage;
+use crate::sys::{Mapping, RunPage};
 
 /// In `immediate_exit`: the thread was kicked.
 pub(crate) const KICKED: u8 = 1 << 0;
@@ -22,34 +22,58 @@ pub(crate) const KICKED: u8 = 1 << 0;
 pub(crate) const HELD: u8 = 1 << 1;
 
 thread_local! {
-    /// The flag of the vCPU that this thread runs now.
+    /// The flag of the vCPU that this thread ran last.
     static LOADED: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
+    /// A kick came while there was none.
+    static MISSED: Cell<bool> = const { Cell::new(false) };
+    /// What keeps the flag's memory.
+    static KEPT: Kept = const { Kept(RefCell::new(None)) };
 }
 
-/// Makes kicks of this thread reach the vCPU with this page, until dropped.
-pub(crate) struct Loaded<'a>(std::marker::PhantomData<&'a RunPage>);
+/// Nobody kicks a thread's vCPU any more when the thread ends.
+struct Kept(RefCell<Option<Arc<Mapping>>>);
 
-impl<'a> Loaded<'a> {
-    #[inline(always)]
-    pub(crate) fn new(page: &'a RunPage) -> Self {
-        LOADED.set(page.immediate_exit());
-        compiler_fence(Ordering::SeqCst); // the handler runs on this very thread
-        Self(std::marker::PhantomData)
+impl Drop for Kept {
+    fn drop(&mut self) {
+        LOADED.set(ptr::null());
+        compiler_fence(Ordering::SeqCst);
     }
 }
 
-impl Drop for Loaded<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        compiler_fence(Ordering::SeqCst);
-        LOADED.set(ptr::null());
+/// Whether kicks of this thread reach the vCPU with this page, because it was the last one to run here.
+#[inline(always)]
+pub(crate) fn is_loaded(page: &RunPage) -> bool {
+    ptr::eq(LOADED.get(), page.immediate_exit())
+}
+
+/// Makes kicks of this thread reach the vCPU with this page. Those that came before may have reached another one: whoever
+/// calls this looks at the vCPU's requests after it. A kick without a request counts from when this returns, or while it
+/// is at work.
+pub(crate) fn load(page: &RunPage) {
+    MISSED.set(false);
+    compiler_fence(Ordering::SeqCst); // the handler runs on this very thread
+    LOADED.set(ptr::null());
+    compiler_fence(Ordering::SeqCst);
+    let kept = KEPT.try_with(|kept| *kept.0.borrow_mut() = Some(page.mapping().clone()));
+    if kept.is_err() {
+        // The thread is ending, and runs no guest for long. It is as if its kicks came all the time.
+        page.immediate_exit().fetch_or(KICKED, Ordering::SeqCst);
+        return;
+    }
+    LOADED.set(page.immediate_exit());
+    compiler_fence(Ordering::SeqCst);
+    if MISSED.get() {
+        page.immediate_exit().fetch_or(KICKED, Ordering::SeqCst);
     }
 }
 
 extern "C" fn on_signal(_: c_int) {
-    // SAFETY: null, or what `Loaded` borrows as long as it is there: this thread is in the middle of that.
-    if let Some(flag) = unsafe { LOADED.get().as_ref() } {
-        flag.fetch_or(KICKED, Ordering::Relaxed);
+    // SAFETY: null, or a flag in memory that `KEPT` keeps for this thread.
+    match unsafe { LOADED.get().as_ref() } {
+        Some(flag) => {
+            flag.fetch_or(KICKED, Ordering::Relaxed);
+        }
+        None => MISSED.set(true),
     }
 }
 

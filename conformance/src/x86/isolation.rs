@@ -196,7 +196,10 @@ fn control<S: Subject>(subject: &S) -> Verdict {
     for round in 0..4 {
         for (values, number) in values.into_iter().zip(numbers) {
             for (hart, expected) in bench.harts.iter().zip(values) {
-                ensure_eq!(hart.report()?, expected, "CR{number} in round {round}");
+                let found = hart.report()?;
+                // SVM lets guests see that of the host.
+                let found = if number == 4 { found & !cr4::MCE } else { found };
+                ensure_eq!(found, expected, "CR{number} in round {round}");
             }
         }
     }

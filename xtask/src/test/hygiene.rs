@@ -18,7 +18,7 @@ const NO_STD: &[(&str, &[&str])] = &[
         Bare::Aarch64.target(),
         &["axvcpu", "axvcpu-stage2", "axvcpu-arm", "axvcpu-aarch64", "axvcpu-vmm"],
     ),
-    ("x86_64-unknown-none", &["axvcpu", "axvcpu-soft", "axvcpu-vmm"]),
+    ("x86_64-unknown-none", &["axvcpu", "axvcpu-soft", "axvcpu-x86", "axvcpu-vmm"]),
 ];
 
 /// Packages of which bare metal sees more than other machines do.

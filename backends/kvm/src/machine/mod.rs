@@ -93,6 +93,8 @@ pub(crate) struct Parked {
     pub(crate) member: Arc<Member>,
     /// As the kernel made it.
     pub(crate) fresh: Arc<State>,
+    /// What its guests saw of the CPU.
+    pub(crate) cpuid: Vec<kvm_cpuid_entry2>,
 }
 
 /// Names the request in an error.

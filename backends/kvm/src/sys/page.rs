@@ -75,8 +75,7 @@ pub(crate) struct RunPage {
     /// Points into the mapping.
     run: NonNull<kvm_run>,
     size: usize,
-    /// Keeps it.
-    _mapping: Arc<Mapping>,
+    mapping: Arc<Mapping>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread.
@@ -153,7 +152,12 @@ macro_rules! set_field {
 impl RunPage {
     /// All of a page, for the one owner of its vCPU.
     pub(crate) fn new(mapping: &Arc<Mapping>) -> Self {
-        Self { run: mapping.run, size: mapping.size, _mapping: mapping.clone() }
+        Self { run: mapping.run, size: mapping.size, mapping: mapping.clone() }
+    }
+
+    /// What others may have of it.
+    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
     }
 
     /// Says that nothing is left of the last exit.

@@ -86,6 +86,8 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         let error = self.page.internal();
         if error.suberror == KVM_INTERNAL_ERROR_EMULATION {
             if let Some(addr) = self.missing_code()? {
+                // The kernel has an undefined instruction for the guest in this case.
+                self.drop_exception()?;
                 self.open = Open::Fetch;
                 self.todo |= Todo::OPEN;
                 let addr = GuestPhysAddr::new(addr);
@@ -111,7 +113,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             (Place::Memory(_), true) => Open::Store,
             (Place::Port(_), true) => Open::Nothing,
         };
-        self.todo |= Todo::OPEN;
+        self.todo.set(Todo::OPEN, self.open == Open::Store);
         let Piece { width, .. } = piece;
         match (piece.place, piece.write) {
             (Place::Port(port), true) => {

@@ -1,6 +1,7 @@
 //! The interface's methods.
 #![allow(unsafe_code)] // takes a stage-2 root
 
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use axvcpu::{
@@ -12,8 +13,8 @@ use kvm_bindings::*;
 
 use super::registers;
 use super::{KvmConfig, KvmSetup, KvmVCpu, Open, Todo};
-use crate::kick::Thread;
-use crate::sys::request;
+use crate::kick::{Thread, is_loaded};
+use crate::sys::{enter, request};
 
 impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
     type Hal = H;
@@ -59,13 +60,19 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
         Ok(())
     }
 
-    #[inline(always)]
+    /// What no thread but the calling one can end.
     fn run(&mut self) -> AxResult<AxVCpuExitReason> {
+        self.run_to_exit(None, None)
+    }
+
+    #[inline(always)]
+    fn run_watching(&mut self, requests: Requests<'_>) -> AxResult<AxVCpuExitReason> {
         // All of this is inlined to where the caller looks at the exit: then the frequent one is never put together in
         // memory. That is what the others have a place of their own for.
         let mut entered = None;
-        if self.todo.is_empty() {
-            let result = self.enter();
+        if self.todo.is_empty() && is_loaded(&self.page) {
+            // A request that came after the vCPU began to run has kicked the thread, and with it this page.
+            let result = enter(self.shared.fd.as_fd());
             if result == 0 {
                 if let Some(exit) = self.plain_port_access() {
                     return Ok(exit);
@@ -74,13 +81,8 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
             entered = Some(result);
         }
         let mut result = Ok(AxVCpuExitReason::Nothing);
-        self.run_slowly(entered, &mut result);
+        self.run_slowly(entered, requests, &mut result);
         result
-    }
-
-    #[inline(always)]
-    fn run_watching(&mut self, _: Requests<'_>) -> AxResult<AxVCpuExitReason> {
-        self.run()
     }
 
     fn bind(&mut self) -> AxResult {
@@ -174,11 +176,19 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     /// The exception of an instruction that does not exist (SDM volume 3, table 7-1).
     fn raise_undefined(&mut self) -> AxResult {
         const UNDEFINED: u8 = 6;
-        let mut events = request::GET_VCPU_EVENTS.call(self.fd())?;
-        events.exception.injected = 1;
-        events.exception.nr = UNDEFINED;
-        events.exception.has_error_code = 0;
-        request::SET_VCPU_EVENTS.call(self.fd(), &events)?;
+        let exception =
+            kvm_vcpu_events__bindgen_ty_1 { injected: 1, nr: UNDEFINED, ..Default::default() };
+        self.set_exception(exception)
+    }
+
+    /// Takes back an exception that the guest has not seen.
+    pub(super) fn drop_exception(&mut self) -> AxResult {
+        self.set_exception(Default::default())
+    }
+
+    fn set_exception(&mut self, exception: kvm_vcpu_events__bindgen_ty_1) -> AxResult {
+        let events = request::GET_VCPU_EVENTS.call(self.fd())?;
+        request::SET_VCPU_EVENTS.call(self.fd(), &kvm_vcpu_events { exception, ..events })?;
         self.page.set_not_ready_for_interrupt();
         Ok(())
     }

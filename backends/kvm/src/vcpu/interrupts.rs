@@ -67,6 +67,8 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             if let Some(vector) = self.pending.first() {
                 request::INTERRUPT.call(self.fd(), &kvm_interrupt { irq: vector.into() })?;
                 self.pending.remove(vector);
+                // There is room for one.
+                self.page.set_not_ready_for_interrupt();
             }
         }
         let more = !self.pending.is_empty();

@@ -13,13 +13,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axvcpu::{AxError, AxResult, AxVCpuExitReason, AxVCpuHal, HostPhysAddr, VCpuId};
+use axvcpu::{AxError, AxResult, AxVCpuExitReason, AxVCpuHal, HostPhysAddr, Requests, VCpuId};
 use axvcpu_x86::start::Start;
 use bitflags::bitflags;
 use kvm_bindings::*;
 
 use crate::cpuid;
-use crate::kick::{HELD, KICKED, Loaded};
+use crate::kick::{HELD, KICKED, is_loaded, load};
 use crate::machine::{Irqchip, KvmMachine, Member, Parked};
 use crate::sys::{RunPage, enter, request};
 use interrupts::Pending;
@@ -111,6 +111,8 @@ pub struct KvmVCpu<H> {
     reset: Option<Box<State>>,
     /// As the kernel made it.
     fresh: Option<Arc<State>>,
+    /// What the guest sees of the CPU.
+    cpuid: Vec<kvm_cpuid_entry2>,
     hal: PhantomData<fn() -> H>,
 }
 
@@ -119,7 +121,8 @@ impl<H> Drop for KvmVCpu<H> {
         self.machine.remove_member(&self.shared, self.root);
         // The kernel has no way to give up a vCPU of a machine, nor to make another one with its number.
         if let Some(fresh) = self.fresh.take() {
-            self.machine.park(self.apic, Parked { member: self.shared.clone(), fresh });
+            let (member, cpuid) = (self.shared.clone(), std::mem::take(&mut self.cpuid));
+            self.machine.park(self.apic, Parked { member, fresh, cpuid });
         }
     }
 }
@@ -129,10 +132,11 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         let KvmConfig { machine, cpuid } = config;
         let apic = u32::try_from(vcpu).map_err(|_| AxError::InvalidInput)?;
         let old = machine.unpark(apic);
-        let (shared, fresh) = match &old {
-            Some(Parked { member, fresh }) => (member.clone(), Some(fresh.clone())),
-            None => (Member::make(&machine, apic)?, None),
+        let (shared, fresh, known) = match old {
+            Some(Parked { member, fresh, cpuid }) => (member, Some(fresh), Some(cpuid)),
+            None => (Member::make(&machine, apic)?, None, None),
         };
+        let entries = cpuid.unwrap_or_else(|| cpuid::for_cpu(machine.cpuid(), apic));
         let page = RunPage::new(&shared.page);
         let mut this = Self {
             page,
@@ -149,11 +153,14 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             root: None,
             reset: None,
             fresh,
+            cpuid: entries,
             hal: PhantomData,
         };
         this.machine.add_member(&this.shared);
-        let entries = cpuid.unwrap_or_else(|| cpuid::for_cpu(this.machine.cpuid(), apic));
-        request::SET_CPUID2.call(this.fd(), &request::Cpuid::of(&entries))?;
+        // The kernel does not take it again from a vCPU that has run.
+        if known.as_ref() != Some(&this.cpuid) {
+            request::SET_CPUID2.call(this.fd(), &request::Cpuid::of(&this.cpuid))?;
+        }
         this.machine.find_msrs(this.fd());
         match this.fresh.clone() {
             Some(fresh) => {
@@ -170,37 +177,51 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         self.shared.fd.as_fd()
     }
 
-    /// One system call into the guest: 0, or a negated error number.
-    #[inline(always)]
-    fn enter(&mut self) -> i64 {
-        let _loaded = Loaded::new(&self.page);
-        enter(self.shared.fd.as_fd())
-    }
-
     /// A run that begins with something else than entering the guest, or ends with anything but a plain port access.
     #[cold]
     #[inline(never)]
-    fn run_slowly(&mut self, entered: Option<i64>, result: &mut AxResult<AxVCpuExitReason>) {
-        *result = self.run_to_exit(entered);
+    fn run_slowly(
+        &mut self,
+        entered: Option<i64>,
+        requests: Requests<'_>,
+        result: &mut AxResult<AxVCpuExitReason>,
+    ) {
+        *result = self.run_to_exit(entered, Some(requests));
     }
 
-    fn run_to_exit(&mut self, mut entered: Option<i64>) -> AxResult<AxVCpuExitReason> {
+    fn run_to_exit(
+        &mut self,
+        mut entered: Option<i64>,
+        requests: Option<Requests<'_>>,
+    ) -> AxResult<AxVCpuExitReason> {
         loop {
             let exit = match entered.take() {
                 Some(result) => self.after(result)?,
                 None => match self.before()? {
                     Some(exit) => Some(exit),
-                    None => {
-                        self.todo.remove(Todo::REGISTERS | Todo::EXIT | Todo::OPEN);
-                        let result = self.enter();
-                        self.after(result)?
-                    }
+                    None => self.enter_slowly(requests)?,
                 },
             };
             if let Some(exit) = exit {
                 return Ok(exit);
             }
         }
+    }
+
+    /// Enters the guest after whatever was done, in which kicks may have been used up; what is behind them was not.
+    fn enter_slowly(
+        &mut self,
+        requests: Option<Requests<'_>>,
+    ) -> AxResult<Option<AxVCpuExitReason>> {
+        if !is_loaded(&self.page) {
+            load(&self.page);
+        }
+        if requests.is_some_and(|requests| requests.pending()) {
+            return Ok(Some(AxVCpuExitReason::Nothing));
+        }
+        self.todo.remove(Todo::REGISTERS | Todo::EXIT | Todo::OPEN);
+        let result = enter(self.fd());
+        self.after(result)
     }
 
     /// What has to be done before the guest is entered. An exit, if that is one.
