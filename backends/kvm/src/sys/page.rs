@@ -94,9 +94,9 @@ pub(crate) struct Io {
     pub(crate) offset: usize,
 }
 
-/// A port access of one element: direction, size and number of elements as they are in memory, without the port.
+/// Direction and size of a port access, as they are in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PortShape(u64);
+pub(crate) struct PortShape(u16);
 
 impl PortShape {
     pub(crate) const IN_BYTE: Self = Self::new(KVM_EXIT_IO_IN, 1);
@@ -106,10 +106,8 @@ impl PortShape {
     pub(crate) const OUT_WORD: Self = Self::new(KVM_EXIT_IO_OUT, 2);
     pub(crate) const OUT_DWORD: Self = Self::new(KVM_EXIT_IO_OUT, 4);
 
-    const PORT: u64 = 0xffff << 16;
-
-    const fn new(direction: u32, size: u64) -> Self {
-        Self(direction as u64 | size << 8 | 1 << 32)
+    const fn new(direction: u32, size: u16) -> Self {
+        Self(direction as u16 | size << 8)
     }
 }
 
@@ -190,23 +188,21 @@ impl RunPage {
         }
     }
 
-    /// The port access that the page tells of if its data is where it usually is: shape and port. One load for what is
-    /// five fields of `kvm_run.io`.
+    /// The port access of one element that the page tells of, if its data is where it usually is: shape and port.
     #[inline(always)]
     pub(crate) fn port_access(&self) -> Option<(PortShape, u16)> {
         const IO: usize = offset_of!(kvm_run, __bindgen_anon_1.io);
         const {
-            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.direction) == IO);
+            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.direction) == IO && IO % 2 == 0);
             assert!(offset_of!(kvm_run, __bindgen_anon_1.io.size) == IO + 1);
-            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.port) == IO + 2);
-            assert!(offset_of!(kvm_run, __bindgen_anon_1.io.count) == IO + 4);
-            assert!(IO % 8 == 0);
         }
+        let io = field!(self, __bindgen_anon_1.io);
         let usual = self.exit_reason() == KVM_EXIT_IO
-            && field!(self, __bindgen_anon_1.io).data_offset == PORT_DATA as u64;
-        // SAFETY: inside of the mapping, aligned as a page is; nobody writes it now.
-        let word = unsafe { self.run.as_ptr().cast::<u8>().add(IO).cast::<u64>().read() };
-        usual.then_some((PortShape(word & !PortShape::PORT), (word >> 16) as u16))
+            && io.data_offset == PORT_DATA as u64
+            && io.count == 1;
+        // SAFETY: inside of the mapping, and as aligned as it has to be; nobody writes it now.
+        let shape = unsafe { self.run.as_ptr().cast::<u8>().add(IO).cast::<u16>().read() };
+        usual.then_some((PortShape(shape), io.port))
     }
 
     /// Its data; of a read, where the value goes.

@@ -17,8 +17,11 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         let (shape, port) = self.page.port_access()?;
         let data = self.page.port_data();
         let write = |width, data| Some(Exit::IoWrite { port, width, data });
+        // One after the other, and not by a search: this is the most frequent one by far.
+        if shape == PortShape::OUT_BYTE {
+            return write(Byte, u64::from(data as u8));
+        }
         let width = match shape {
-            PortShape::OUT_BYTE => return write(Byte, u64::from(data as u8)),
             PortShape::OUT_WORD => return write(Word, u64::from(data as u16)),
             PortShape::OUT_DWORD => return write(Dword, u64::from(data)),
             PortShape::IN_BYTE => Byte,
