@@ -101,8 +101,8 @@ fn in_a_machine(report: &mut Report) -> Result<()> {
     let mut run = l1::run(&machine, "kvm", CPUS, &parts, LIMIT)?;
     let whole = run.done.len();
     if whole < parts.len() && !run.timed_out {
-        // No program in it can make a machine do so, and QEMU's emulation of virtualization now and then does. What the
-        // part would have shown is still wanted.
+        // Seen once, without a word from its kernel: no program in it should be able to do that, so it is probably QEMU.
+        // What the parts would have shown is still wanted.
         eprintln!(
             "  the machine ended by itself in part {}; the rest runs in another: {}",
             whole + 1,
