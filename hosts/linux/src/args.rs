@@ -16,7 +16,7 @@ Exit status of `axvcpu run`:
   0    the guest switched its machine off
   2    wrong usage: nothing was started
   3    the guest asked for a restart
-  4    the guest crashed: it reported a failure, or all its CPUs stopped for good
+  4    the guest crashed: it reported a failure, shut a CPU down, or all its CPUs stopped for good
   5    the host failed
   130  left with Ctrl-A x, or SIGINT; other signals: 128 and the signal's number
   141  nobody reads the guest's output any more";
@@ -44,7 +44,8 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Run {
-    /// The kernel: a Linux Image, an ELF file, or instructions to be put 2 MiB into RAM
+    /// The kernel: a Linux Image or bzImage, an ELF file, or instructions to be put 2 MiB into RAM (on KVM: 64-bit
+    /// code, to 1 MiB)
     #[arg(long, short, value_name = "FILE")]
     pub(crate) kernel: PathBuf,
     /// The initial RAM disk for a Linux kernel
