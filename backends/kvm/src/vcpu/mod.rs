@@ -337,10 +337,9 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             && !self.todo.intersects(Todo::PIECES | Todo::RETRY)
     }
 
-    /// Forgets the last exit, whatever it was.
+    /// Forgets the last exit, whatever it was, before everything else is replaced: registers may be anything after this.
     fn drop_exit(&mut self) -> AxResult {
-        // A string instruction may go on a few times before the kernel looks at the flag.
-        const TRIES: usize = 64;
+        const TRIES: usize = 8;
         self.todo.remove(Todo::PIECES | Todo::RETRY | Todo::WRITTEN);
         self.open = Open::Nothing;
         for _ in 0..TRIES {
@@ -348,6 +347,10 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             if !self.is_unfinished() {
                 return Ok(());
             }
+            // A string instruction would go on and on, if it was not at its end.
+            let registers = request::GET_REGS.call(self.fd())?;
+            self.page.set_registers(kvm_regs { rcx: 0, ..registers });
+            self.page.set_registers_changed(true);
             self.finish()?;
         }
         Err(AxError::Host { code: libc::EBUSY })

@@ -120,6 +120,7 @@ impl Cpu {
         }
         for (id, slot) in SLOTS.iter().enumerate() {
             if !slot.taken.swap(true, Ordering::Acquire) {
+                slot.event.forget(); // what was meant for the thread before
                 ID.set(id);
                 return Ok(Self { id, _not_send: PhantomData });
             }
@@ -185,6 +186,11 @@ impl Event {
             self.wake();
         }
         asleep
+    }
+
+    /// Takes a notification that nobody waits for. Called by the owner only, which does not sleep.
+    fn forget(&self) {
+        self.0.store(EMPTY, Ordering::Relaxed);
     }
 
     #[cold]
