@@ -240,7 +240,8 @@ impl Cpio {
     fn extras(&mut self, extras: &[Extra]) {
         let mut folders = vec!["bin"];
         for Extra { path, content, executable } in extras {
-            if let Some((folder, _)) = path.split_once('/') {
+            for (end, _) in path.match_indices('/') {
+                let folder = &path[..end];
                 if !folders.contains(&folder) {
                     folders.push(folder);
                     self.folder(folder);

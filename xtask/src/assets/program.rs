@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -26,6 +26,16 @@ impl Loader {
             .find(|name| name.starts_with("ld-linux"))
             .context("the unpacked C library has no loader")?;
         Ok(Self { libraries, name })
+    }
+
+    /// The folder of the libraries it loads, below `root`.
+    pub(super) fn folder(&self, root: &Path) -> PathBuf {
+        root.join("usr/lib").join(&self.libraries)
+    }
+
+    /// The loader itself.
+    pub(super) fn file(&self, root: &Path) -> PathBuf {
+        self.folder(root).join(&self.name)
     }
 
     /// Writes the script `folder/name` that starts `folder/root/usr/bin/name`.

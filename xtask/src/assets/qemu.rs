@@ -65,6 +65,40 @@ pub(crate) struct Qemu {
     pub(crate) user: Option<PathBuf>,
     /// The version, as the emulator tells it.
     pub(crate) version: String,
+    /// Where its packages are unpacked, unless it is the machine's own.
+    root: Option<PathBuf>,
+}
+
+impl Qemu {
+    /// What it takes to run the emulator of whole machines where nothing is installed, by the names it has there in a
+    /// folder of its own: the program, the dynamic loader and libraries, firmware. `None` for the machine's own.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a folder cannot be read.
+    pub(crate) fn portable(&self) -> Result<Option<Vec<(String, PathBuf)>>> {
+        let Some(root) = &self.root else { return Ok(None) };
+        let program = self.system.file_name().context("the emulator has a name")?;
+        let mut files = vec![("qemu".to_owned(), root.join("usr/bin").join(program))];
+        let loader = Loader::find(root)?;
+        for (from, to) in [
+            (loader.folder(root), "lib"),
+            (root.join("usr/share/qemu"), "share"),
+            (root.join("usr/share/seabios"), "share"),
+        ] {
+            let entries = std::fs::read_dir(&from)
+                .with_context(|| format!("cannot list {}", from.display()))?;
+            for entry in entries.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let wanted = to == "share" || name.contains(".so");
+                if wanted && entry.path().is_file() {
+                    files.push((format!("{to}/{name}"), entry.path()));
+                }
+            }
+        }
+        files.push(("loader".into(), loader.file(root)));
+        Ok(Some(files))
+    }
 }
 
 /// Finds QEMU for `arch`, fetching it when the machine has none.
@@ -87,7 +121,8 @@ pub(crate) fn fetch(arch: Arch) -> Result<Qemu> {
     })?;
     let system = folder.join(kit.system);
     let (version, _) = version(&system)?;
-    Ok(Qemu { system, user: kit.user.map(|name| folder.join(name)), version })
+    let (user, root) = (kit.user.map(|name| folder.join(name)), Some(folder.join("root")));
+    Ok(Qemu { system, user, version, root })
 }
 
 impl Kit {
@@ -104,7 +139,7 @@ fn installed(kit: &Kit) -> Option<Qemu> {
         None => None,
     };
     let (version, major) = version(&system).ok()?;
-    (major >= OLDEST).then_some(Qemu { system, user, version })
+    (major >= OLDEST).then_some(Qemu { system, user, version, root: None })
 }
 
 fn version(program: &Path) -> Result<(String, u32)> {

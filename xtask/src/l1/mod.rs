@@ -61,7 +61,7 @@ pub(crate) struct Machine {
     qemu: Qemu,
     guest: Guest,
     /// Programs and files in it, besides the script.
-    files: Vec<(&'static str, PathBuf)>,
+    files: Vec<(String, PathBuf)>,
     memory: u64,
     /// The processor, in QEMU's words.
     pub(crate) cpu: String,
@@ -77,13 +77,27 @@ impl Machine {
         fixed::can_build()?;
         let (qemu, guest) = (qemu::fetch(ARCH)?, guest::fetch(ARCH)?);
         let axvcpu = fixed::program("axvcpu-cli", "axvcpu")?;
-        let files = vec![("bin/axvcpu", axvcpu)];
+        let files = vec![("bin/axvcpu".into(), axvcpu)];
         Ok(Self { qemu, guest, files, memory: MEMORY, cpu: CPU.into() })
     }
 
     /// Puts `file` into the machine; what is in `bin` is a program.
-    pub(crate) fn add(&mut self, path: &'static str, file: PathBuf) {
-        self.files.push((path, file));
+    pub(crate) fn add(&mut self, path: impl Into<String>, file: PathBuf) {
+        self.files.push((path.into(), file));
+    }
+
+    /// Puts a QEMU into the machine, in the folder `qemu`, if this program has fetched one. Answers how it is started.
+    ///
+    /// # Errors
+    ///
+    /// Fails when its files cannot be listed.
+    pub(crate) fn add_qemu(&mut self) -> Result<Option<&'static str>> {
+        let Some(files) = self.qemu.portable()? else { return Ok(None) };
+        for (name, file) in files {
+            let place = if name == "loader" { "bin/loader".into() } else { format!("qemu/{name}") };
+            self.add(place, file);
+        }
+        Ok(Some("loader --library-path /qemu/lib /qemu/qemu -L /qemu/share"))
     }
 
     /// Gives the machine memory for a guest with so much, in bytes.
@@ -117,7 +131,7 @@ impl Machine {
             extras.push(Extra::copy(format!("modules/{index:02}-{file}"), module, false)?);
         }
         for (path, file) in &self.files {
-            extras.push(Extra::copy(*path, file, path.starts_with("bin/"))?);
+            extras.push(Extra::copy(path, file, path.starts_with("bin/"))?);
         }
         let init = INIT.replace("@PORT@", PORT);
         let initrd = initrd(name);

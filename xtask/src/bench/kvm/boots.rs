@@ -21,12 +21,19 @@ const CPUS: u32 = 2;
 const PART: u64 = 240;
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// A machine of QEMU's that is as small as ours, on KVM, with the same guest.
+const QEMU: &str = "-M microvm,acpi=on -accel kvm -cpu host -m 512 -nodefaults -display none -no-reboot -serial stdio \
+                    -kernel /kernel -initrd /initrd";
+
 /// A boot to power-off.
 pub(super) struct Boot {
     about: &'static str,
     /// By the clock of the machine it ran in.
     seconds: f64,
     exits: Vec<(String, u64)>,
+    /// As long as it took from the program's start to its end; and QEMU with the same KVM and the same guest.
+    whole: f64,
+    qemu: Option<f64>,
 }
 
 /// Boots.
@@ -39,23 +46,32 @@ pub(super) fn measure() -> Result<Vec<Boot>> {
     let guest = guest::fetch(Arch::X86_64)?;
     machine.add("initrd", initrd::build(&guest.busybox, Arch::X86_64, "demo", None)?);
     machine.add("kernel", guest.kernel);
-    let parts = MESSAGES.map(|(_, more)| l1::Part {
-        script: format!(
-            "exec axvcpu run --backend kvm --kernel /kernel --initrd /initrd --append '{}{more}' --summary json\n",
-            Arch::X86_64.console()
-        ),
-        limit: PART,
+    let qemu = machine.add_qemu()?;
+    let part = |script| l1::Part { script, limit: PART };
+    let console = Arch::X86_64.console();
+    let mut parts: Vec<_> = MESSAGES
+        .map(|(_, more)| {
+            part(format!(
+                "exec axvcpu run --backend kvm --kernel /kernel --initrd /initrd --append '{console}{more}' --summary \
+                 json\n"
+            ))
+        })
+        .into();
+    let compared = qemu.iter().flat_map(|start| {
+        MESSAGES.map(|(_, more)| part(format!("exec {start} {QEMU} -append '{console}{more}'\n")))
     });
+    parts.extend(compared);
     let step = Step::new("boot Debian on KVM in a virtual machine");
     let run = l1::run(&machine, "bench-kvm", CPUS, &parts, LIMIT)?;
     step.done("measured");
     ensure!(run.done.len() == parts.len(), "not all guests came to their end; {}", run.ended);
-    let boots = MESSAGES.iter().zip(&run.done);
-    boots.map(|((about, _), done)| Boot::new(about, done)).collect()
+    let (own, others) = run.done.split_at(MESSAGES.len());
+    let boots = MESSAGES.iter().zip(own).enumerate();
+    boots.map(|(index, ((about, _), done))| Boot::new(about, done, others.get(index))).collect()
 }
 
 impl Boot {
-    fn new(about: &'static str, done: &l1::Done) -> Result<Self> {
+    fn new(about: &'static str, done: &l1::Done, qemu: Option<&l1::Done>) -> Result<Self> {
         let words = || format!("{}\n{}", proc::tail(&done.stdout, 8), proc::tail(&done.stderr, 4));
         ensure!(done.code == 0, "the guest ended with exit code {}\n{}", done.code, words());
         demo::check(&done.stdout, 1).with_context(words)?;
@@ -64,16 +80,23 @@ impl Boot {
         ensure!(!exits.is_empty(), "the summary names no exits: {summary}");
         let wall = number(summary, "wall_ns")
             .ok_or_else(|| anyhow!("the summary tells no time: {summary}"))?;
-        Ok(Self { about, seconds: wall as f64 / 1e9, exits })
+        let seconds = |done: &l1::Done| -> Result<f64> {
+            demo::check(&done.stdout, 1).context("in QEMU")?;
+            Ok(done.seconds)
+        };
+        let qemu = qemu.map(seconds).transpose()?;
+        Ok(Self { about, seconds: wall as f64 / 1e9, exits, whole: done.seconds, qemu })
     }
 
     pub(super) fn json(&self) -> String {
         let exits: Vec<_> =
             self.exits.iter().map(|(name, count)| format!("\"{name}\": {count}")).collect();
         format!(
-            "{{ \"boot\": \"{}\", \"seconds\": {:.3}, \"exits\": {{ {} }} }}",
+            "{{ \"boot\": \"{}\", \"seconds\": {:.3}, \"whole\": {:.3}, \"qemu\": {}, \"exits\": {{ {} }} }}",
             self.about,
             self.seconds,
+            self.whole,
+            self.qemu.map_or("null".into(), |seconds| format!("{seconds:.3}")),
             exits.join(", ")
         )
     }
@@ -88,7 +111,16 @@ pub(super) fn show(boots: &[Boot]) {
     println!();
     row("Debian's boot to power-off, 1 CPU, in a virtual machine", &|boot| boot.about.into());
     println!("|---|{}", "---:|".repeat(boots.len()));
-    row("seconds", &|boot| format!("{:.2}", boot.seconds));
+    row("seconds, of the machine", &|boot| format!("{:.2}", boot.seconds));
+    row("seconds, of the program", &|boot| format!("{:.2}", boot.whole));
+    if boots.iter().any(|boot| boot.qemu.is_some()) {
+        let seconds = |boot: &Boot| boot.qemu.map_or("-".into(), |qemu| format!("{qemu:.2}"));
+        row("seconds, of QEMU on the same KVM", &seconds);
+    } else {
+        eprintln!(
+            "SKIPPED QEMU on the same KVM: this machine's own QEMU cannot be moved into another"
+        );
+    }
     for name in summary::reasons(boots.iter().map(|boot| boot.exits.as_slice())) {
         row(name, &|boot| summary::count(&boot.exits, name).to_string());
     }
@@ -110,7 +142,8 @@ mod tests {
         );
         let boot = |code, stderr: &str| {
             let (stdout, stderr) = (console.clone(), stderr.to_owned());
-            Boot::new("x", &l1::Done { code, stdout, stderr, seconds: 9.0, timed_out: false })
+            let done = l1::Done { code, stdout, stderr, seconds: 9.0, timed_out: false };
+            Boot::new("x", &done, None)
         };
         let summary =
             r#"{"end":"power-off","wall_ns":2500000000,"exits":{"io write":{"count":12,"ns":3}}}"#;
