@@ -211,24 +211,28 @@ impl<A> Control<A> {
 
     /// [`claim`](Self::claim) for a run that has nothing to do but to enter the guest: of a `Ready` vCPU, shown as
     /// `Running`, whose last exit has its answer, and of which nobody wants anything. `None` if it is not like that,
-    /// or somebody interferes. One comparison and one exchange.
+    /// or somebody interferes. One exchange, most of the time.
     #[inline(always)]
     pub(crate) fn start_run(&self) -> Option<RunClaim<'_, A>> {
         const READY: u32 = VCpuState::Ready as u32;
         const HINDRANCES: u32 = CLAIMED | UNANSWERED | DEFERRED | ENTRY_REQUESTS;
-        let before = self.word.load(Ordering::Relaxed);
-        let running = before ^ TURNED_BY_RUN;
-        let started = before & (STATE_MASK | HINDRANCES) == READY
-            && self
-                .word
-                .compare_exchange(before, running, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok();
-        // A request that comes from here on finds the vCPU running, and kicks it.
-        started.then(|| RunClaim {
-            control: self,
-            arch: ManuallyDrop::new(self.arch.get_mut()),
-            turned: TURNED_BY_RUN | before & ANSWERABLE,
-        })
+        /// What the word is before nearly every run, so that nobody need look at it first.
+        const USUAL: u32 = READY | BOUND;
+        let exchange = |before| {
+            // A request that comes from here on finds the vCPU running, and kicks it.
+            let running = before ^ TURNED_BY_RUN;
+            self.word.compare_exchange(before, running, Ordering::Acquire, Ordering::Relaxed)
+        };
+        let mut turned = TURNED_BY_RUN;
+        if let Err(before) = exchange(USUAL) {
+            // The last hypercall may not have had its answer, and need not.
+            if before & (STATE_MASK | HINDRANCES) != READY || exchange(before).is_err() {
+                return None;
+            }
+            turned |= before & ANSWERABLE;
+        }
+        let arch = ManuallyDrop::new(self.arch.get_mut());
+        Some(RunClaim { control: self, arch, turned })
     }
 
     /// The claim, after the word was changed to `claimed`.

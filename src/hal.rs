@@ -90,7 +90,8 @@ pub unsafe trait AxMmHal {
 /// * [`load_current`](Self::load_current) answers what the *same* physical CPU last gave to
 ///   [`store_current`](Self::store_current), null before the first time. The defaults keep one word for the
 ///   whole program and are right only where a single physical CPU ever calls into this crate.
-/// * [`cpu_id`](Self::cpu_id) is different on different physical CPUs and never changes on one.
+/// * [`cpu_id`](Self::cpu_id) is different on different physical CPUs and never changes on one, and
+///   [`is_cpu`](Self::is_cpu) agrees with it.
 pub unsafe trait AxVCpuHal: 'static {
     /// The platform's memory.
     type MmHal: AxMmHal;
@@ -129,6 +130,13 @@ pub unsafe trait AxVCpuHal: 'static {
     #[inline]
     fn cpu_id() -> usize {
         0
+    }
+
+    /// Whether this is called on physical CPU `cpu`. For platforms that can tell that with less than
+    /// [`cpu_id`](Self::cpu_id) takes; every run asks.
+    #[inline]
+    fn is_cpu(cpu: usize) -> bool {
+        Self::cpu_id() == cpu
     }
 
     /// Makes physical CPU `cpu` leave the guest it runs, or the idle wait for a blocked vCPU, soon. Called

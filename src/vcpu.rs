@@ -218,8 +218,11 @@ impl<A: AxArchVCpu> AxVCpu<A> {
 
     #[inline]
     fn check_cpu(&self) -> AxResult {
-        let (bound, current) = (self.cpu.load(Ordering::Relaxed), A::Hal::cpu_id());
-        if bound == current { Ok(()) } else { Err(AxError::WrongCpu { bound, current }) }
+        let bound = self.cpu.load(Ordering::Relaxed);
+        if A::Hal::is_cpu(bound) {
+            return Ok(());
+        }
+        Err(AxError::WrongCpu { bound, current: A::Hal::cpu_id() })
     }
 
     /// Runs the guest until something concerns the caller. The vCPU is [`Running`](VCpuState::Running)

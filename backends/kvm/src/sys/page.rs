@@ -100,11 +100,7 @@ pub(crate) struct PortShape(u16);
 
 impl PortShape {
     pub(crate) const IN_BYTE: Self = Self::new(KVM_EXIT_IO_IN, 1);
-    pub(crate) const IN_WORD: Self = Self::new(KVM_EXIT_IO_IN, 2);
-    pub(crate) const IN_DWORD: Self = Self::new(KVM_EXIT_IO_IN, 4);
     pub(crate) const OUT_BYTE: Self = Self::new(KVM_EXIT_IO_OUT, 1);
-    pub(crate) const OUT_WORD: Self = Self::new(KVM_EXIT_IO_OUT, 2);
-    pub(crate) const OUT_DWORD: Self = Self::new(KVM_EXIT_IO_OUT, 4);
 
     const fn new(direction: u32, size: u16) -> Self {
         Self(direction as u16 | size << 8)
@@ -205,11 +201,11 @@ impl RunPage {
         usual.then_some((PortShape(shape), io.port))
     }
 
-    /// Its data; of a read, where the value goes.
+    /// The data of one of a byte.
     #[inline(always)]
-    pub(crate) fn port_data(&self) -> u32 {
-        // SAFETY: inside of the mapping, which `map` has checked to be that long, and as aligned as a page.
-        unsafe { self.run.as_ptr().cast::<u8>().add(PORT_DATA).cast::<u32>().read() }
+    pub(crate) fn port_byte(&self) -> u8 {
+        // SAFETY: inside of the mapping, which is longer than that: see `Mapping::new`.
+        unsafe { self.run.as_ptr().cast::<u8>().add(PORT_DATA).read() }
     }
 
     /// Up to 8 bytes at an offset from the beginning. `None` if they are not all inside.

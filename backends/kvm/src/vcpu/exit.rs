@@ -9,29 +9,23 @@ use super::{KvmVCpu, Open, Todo};
 use crate::sys::{Io, Mmio, PortShape, RunPage};
 
 impl<H: AxVCpuHal> KvmVCpu<H> {
-    /// The exit that most runs of a guest with ports end with: a single access. `None` for all others, which take the
-    /// long way.
+    /// The exit that most runs of a guest with ports end with: a single access to a register of a byte. `None` for all
+    /// others, which take the long way.
     #[inline(always)]
     pub(super) fn plain_port_access(&mut self) -> Option<Exit> {
-        use AccessWidth::{Byte, Dword, Word};
+        use AccessWidth::Byte;
         let (shape, port) = self.page.port_access()?;
-        let data = self.page.port_data();
-        let write = |width, data| Some(Exit::IoWrite { port, width, data });
-        // One after the other, and not by a search: this is the most frequent one by far.
-        if shape == PortShape::OUT_BYTE {
-            return write(Byte, u64::from(data as u8));
+        match shape {
+            PortShape::OUT_BYTE => {
+                Some(Exit::IoWrite { port, width: Byte, data: self.page.port_byte().into() })
+            }
+            PortShape::IN_BYTE => {
+                self.at = 0;
+                self.open = Open::Asked;
+                Some(Exit::IoRead { port, width: Byte })
+            }
+            _ => None,
         }
-        let width = match shape {
-            PortShape::OUT_WORD => return write(Word, u64::from(data as u16)),
-            PortShape::OUT_DWORD => return write(Dword, u64::from(data)),
-            PortShape::IN_BYTE => Byte,
-            PortShape::IN_WORD => Word,
-            PortShape::IN_DWORD => Dword,
-            _ => return None,
-        };
-        self.at = 0;
-        self.open = Open::Asked;
-        Some(Exit::IoRead { port, width })
     }
 
     /// Whether the exit that the page tells of is for a value.

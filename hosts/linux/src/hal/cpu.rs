@@ -46,6 +46,12 @@ pub(super) fn id() -> usize {
     }
 }
 
+/// Whether the calling thread has this id, which some thread has: none has `NOT_YET`.
+#[inline]
+pub(super) fn is(cpu: usize) -> bool {
+    ID.get() == cpu
+}
+
 #[inline]
 pub(super) fn load_current() -> *mut () {
     CURRENT.get()

@@ -34,6 +34,11 @@ unsafe impl AxVCpuHal for LinuxHal {
     }
 
     #[inline]
+    fn is_cpu(cpu: usize) -> bool {
+        cpu::is(cpu)
+    }
+
+    #[inline]
     fn kick_cpu(cpu: usize) {
         cpu::kick(cpu);
     }
