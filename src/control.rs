@@ -216,19 +216,21 @@ impl<A> Control<A> {
     pub(crate) fn start_run(&self) -> Option<RunClaim<'_, A>> {
         const READY: u32 = VCpuState::Ready as u32;
         const HINDRANCES: u32 = CLAIMED | UNANSWERED | DEFERRED | ENTRY_REQUESTS;
-        /// What the word is before nearly every run, so that nobody need look at it first.
+        /// What the word is before nearly every run.
         const USUAL: u32 = READY | BOUND;
         let exchange = |before| {
             // A request that comes from here on finds the vCPU running, and kicks it.
             let running = before ^ TURNED_BY_RUN;
             self.word.compare_exchange(before, running, Ordering::Acquire, Ordering::Relaxed)
         };
+        // On x86 an exchange says what it found. Elsewhere it begins with a load anyhow.
         let mut turned = TURNED_BY_RUN;
-        if let Err(before) = exchange(USUAL) {
-            // The last hypercall may not have had its answer, and need not.
+        if !cfg!(target_arch = "x86_64") || exchange(USUAL).is_err() {
+            let before = self.word.load(Ordering::Relaxed);
             if before & (STATE_MASK | HINDRANCES) != READY || exchange(before).is_err() {
                 return None;
             }
+            // The last hypercall may not have had its answer, and need not.
             turned |= before & ANSWERABLE;
         }
         let arch = ManuallyDrop::new(self.arch.get_mut());
