@@ -111,7 +111,9 @@ pub trait AxArchVCpu: Sized + 'static {
         Err(AxError::Unsupported)
     }
 
-    /// Drops the stale copies `fence` names before the next guest instruction.
+    /// Drops the stale copies `fence` names before the next guest instruction. Stage 2 is not used stale between two runs
+    /// either: once [`fence_outstanding`](crate::AxVCpu::fence_outstanding) is false memory may be gone, so a method that
+    /// accesses it for an instruction that is not finished looks at the table before it does.
     fn fence(&mut self, fence: Fence) -> AxResult {
         let _ = fence;
         Err(AxError::Unsupported)

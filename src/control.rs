@@ -273,10 +273,11 @@ impl<A> Control<A> {
         }
     }
 
-    /// Whether any of these requests has not reached a vCPU that may be in the guest at this moment.
+    /// Whether any of these requests has not reached a vCPU whose backend is at work at this moment: in the guest, or for
+    /// somebody who asks for a register, which may have to finish the guest's last instruction.
     pub(crate) fn outstanding(&self, requests: u32) -> bool {
         let word = self.word.load(Ordering::Acquire);
-        word & requests != 0 && VCpuState::from_word(word) == VCpuState::Running
+        word & requests != 0 && word & CLAIMED != 0
     }
 }
 

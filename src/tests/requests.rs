@@ -208,6 +208,19 @@ fn fences_requested_together_are_carried_out_together() {
 }
 
 #[test]
+fn a_fence_is_outstanding_while_the_backend_is_at_work() {
+    let (vcpu, probe) = ready();
+    // It may be finishing an instruction, with memory that is about to be taken away.
+    probe.plan_call(Op::GetGpr, |vcpu| {
+        vcpu.request_fence(Fence::STAGE2_TLB);
+        assert!(vcpu.fence_outstanding(Fence::STAGE2_TLB));
+    });
+    let _ = vcpu.get_gpr(1);
+    assert!(probe.played_out());
+    assert!(!vcpu.fence_outstanding(Fence::STAGE2_TLB));
+}
+
+#[test]
 fn a_fence_is_outstanding_until_the_guest_is_left() {
     let (vcpu, probe) = ready();
     probe.plan_call(Op::Run, |vcpu| {

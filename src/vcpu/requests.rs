@@ -78,8 +78,10 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Whether the vCPU may still be executing guest instructions with what a
-    /// [`request_fence`](Self::request_fence) made stale. It stops doing so in bounded time by itself; a vCPU
-    /// that is not in the guest is never waited for, so two that fence each other do not deadlock.
+    /// [`request_fence`](Self::request_fence) made stale, or somebody uses its backend, which may finish the guest's last
+    /// instruction for that ([`get_gpr`](Self::get_gpr), [`unbind`](Self::unbind)). Either stops in bounded time by itself; a
+    /// vCPU at rest is never waited for, so two that fence each other do not deadlock. Whoever has seen `false` need not
+    /// look again.
     pub fn fence_outstanding(&self, fence: Fence) -> bool {
         self.control.outstanding(fence.bits())
     }

@@ -377,19 +377,18 @@ impl KvmMachine {
     ///
     /// As for [`AxArchVCpu::set_ept_root`](axvcpu::AxArchVCpu::set_ept_root), until
     /// [`remove_member`](Self::remove_member).
-    pub(crate) unsafe fn use_root<M: AxMmHal>(&self, root: HostPhysAddr, me: &Member) -> AxResult {
+    pub(crate) unsafe fn use_root<M: AxMmHal + 'static>(
+        &self,
+        root: HostPhysAddr,
+        me: &Member,
+    ) -> AxResult {
         // SAFETY: the caller's promise.
         unsafe { self.slots().acquire::<M>(self.fd(), root, me) }
     }
 
-    /// Makes the kernel's slots what the table says now.
-    ///
-    /// # Safety
-    ///
-    /// The machine has a root.
-    pub(crate) unsafe fn reread<M: AxMmHal>(&self, me: &Member) -> AxResult {
-        // SAFETY: the caller's promise, and that of whoever gave it the root.
-        unsafe { self.slots().reread::<M>(self.fd(), me) }
+    /// Makes the kernel's slots what the table says now. Without a table there are none.
+    pub(crate) fn reread(&self, me: &Member) -> AxResult {
+        self.slots().reread(self.fd(), me)
     }
 
     /// Where the program finds `len` bytes of guest memory, if they are there and may be written or not.

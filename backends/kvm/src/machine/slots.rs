@@ -10,6 +10,7 @@
 //! and a request for which the kernel takes the vCPU's own lock tells when it is.
 #![allow(unsafe_code)] // gives memory to the kernel
 
+use std::any::TypeId;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -74,10 +75,19 @@ struct Slot {
     range: Range,
 }
 
+/// A table, of which somebody has promised what [`read`] takes, for as long as this is kept.
+#[derive(Clone, Copy)]
+struct Root {
+    at: HostPhysAddr,
+    /// [`read`], for the memory that the addresses are of.
+    read: unsafe fn(HostPhysAddr) -> Vec<Range>,
+    memory: TypeId,
+}
+
 /// The slots of a machine.
 pub(super) struct Slots {
     /// The table, while vCPUs use it.
-    root: Option<HostPhysAddr>,
+    root: Option<Root>,
     users: usize,
     /// In the order of guest addresses.
     slots: Vec<Slot>,
@@ -115,23 +125,26 @@ impl Slots {
     /// # Safety
     ///
     /// See [`KvmMachine::use_root`](super::KvmMachine::use_root).
-    pub(super) unsafe fn acquire<M: AxMmHal>(
+    pub(super) unsafe fn acquire<M: AxMmHal + 'static>(
         &mut self,
         vm: BorrowedFd<'_>,
-        root: HostPhysAddr,
+        at: HostPhysAddr,
         me: &Member,
     ) -> AxResult {
+        let memory = TypeId::of::<M>();
         match self.root {
-            Some(there) if there != root => return Err(AxError::InvalidInput),
-            Some(_) => {}
-            None => {
-                self.root = Some(root);
-                // SAFETY: the caller's promise.
-                if let Err(error) = unsafe { self.reread::<M>(vm, me) } {
-                    self.empty(vm);
-                    return Err(error);
-                }
+            Some(there) if there.at != at || there.memory != memory => {
+                return Err(AxError::InvalidInput);
             }
+            Some(_) => {}
+            // The caller's promise is for as long as it is kept: `release` forgets it with its last user.
+            None => self.root = Some(Root { at, read: read::<M>, memory }),
+        }
+        if let Err(error) = self.reread(vm, me) {
+            if self.users == 0 {
+                self.empty(vm);
+            }
+            return Err(error);
         }
         self.users += 1;
         Ok(())
@@ -154,18 +167,10 @@ impl Slots {
     }
 
     /// Makes the slots what the table says.
-    ///
-    /// # Safety
-    ///
-    /// See [`KvmMachine::reread`](super::KvmMachine::reread).
-    pub(super) unsafe fn reread<M: AxMmHal>(
-        &mut self,
-        vm: BorrowedFd<'_>,
-        me: &Member,
-    ) -> AxResult {
-        let root = self.root.ok_or(AxError::InvalidInput)?;
-        // SAFETY: the caller's promise.
-        let wanted = unsafe { read::<M>(root) };
+    pub(super) fn reread(&mut self, vm: BorrowedFd<'_>, me: &Member) -> AxResult {
+        let Some(Root { at, read, .. }) = self.root else { return Ok(()) };
+        // SAFETY: the promise behind a root.
+        let wanted = unsafe { read(at) };
         let before: Vec<_> = self.slots.iter().map(|slot| slot.range).collect();
         let gone: Vec<_> = before.iter().filter(|range| !wanted.contains(range)).copied().collect();
         let new: Vec<_> = wanted.iter().filter(|range| !before.contains(range)).copied().collect();

@@ -93,7 +93,7 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
     }
 
     fn unbind(&mut self) -> AxResult {
-        self.settle()?;
+        self.settle_at_rest()?;
         self.shared.thread.store(0, Ordering::SeqCst);
         Ok(())
     }
@@ -120,6 +120,8 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
         self.page.set_interrupt_window(false);
         self.todo = Todo::empty();
         let state = self.reset.take().ok_or(AxError::InvalidInput)?;
+        // Some registers of a state that was saved are put back into memory too.
+        self.reread_memory()?;
         let result = self.restore(&state);
         self.reset = Some(state);
         result

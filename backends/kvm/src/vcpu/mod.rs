@@ -92,7 +92,7 @@ enum Open {
 }
 
 /// A virtual CPU of KVM's.
-pub struct KvmVCpu<H> {
+pub struct KvmVCpu<H: AxVCpuHal> {
     page: RunPage,
     shared: Arc<Member>,
     todo: Todo,
@@ -116,11 +116,13 @@ pub struct KvmVCpu<H> {
     hal: PhantomData<fn() -> H>,
 }
 
-impl<H> Drop for KvmVCpu<H> {
+impl<H: AxVCpuHal> Drop for KvmVCpu<H> {
     fn drop(&mut self) {
+        // While the promise for the memory holds that this may still go to.
+        let idle = self.drop_exit();
         self.machine.remove_member(&self.shared, self.root);
         // The kernel has no way to give up a vCPU of a machine, nor to make another one with its number.
-        if let Some(fresh) = self.fresh.take() {
+        if let Some(fresh) = self.fresh.take().filter(|_| idle.is_ok()) {
             let (member, cpuid) = (self.shared.clone(), std::mem::take(&mut self.cpuid));
             self.machine.park(self.apic, Parked { member, fresh, cpuid });
         }
@@ -164,7 +166,6 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         this.machine.find_msrs(this.fd());
         match this.fresh.clone() {
             Some(fresh) => {
-                this.drop_exit()?;
                 this.restore(&fresh)?;
                 this.page.set_interrupt_window(false);
             }
@@ -331,6 +332,21 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         Ok(())
     }
 
+    /// The same for a vCPU at rest. What an access is finished with may go to memory: that of `ins`, or of a string that is
+    /// copied from a device. Nobody who takes memory away waits for a vCPU at rest, so this looks first whether it is there.
+    fn settle_at_rest(&mut self) -> AxResult {
+        if self.can_finish() {
+            self.look_for_memory()?;
+        }
+        self.settle()
+    }
+
+    /// Rereads the table if the kernel may go to memory when it finishes the last exit.
+    fn look_for_memory(&self) -> AxResult {
+        let access = matches!(self.page.exit_reason(), KVM_EXIT_IO | KVM_EXIT_MMIO);
+        if access && self.asks() { self.reread_memory() } else { Ok(()) }
+    }
+
     fn can_finish(&self) -> bool {
         self.is_unfinished()
             && self.open != Open::Asked
@@ -342,6 +358,9 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         const TRIES: usize = 8;
         self.todo.remove(Todo::PIECES | Todo::RETRY | Todo::WRITTEN);
         self.open = Open::Nothing;
+        if self.is_unfinished() {
+            self.look_for_memory()?;
+        }
         for _ in 0..TRIES {
             self.todo.remove(Todo::EXIT);
             if !self.is_unfinished() {
@@ -370,9 +389,8 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         Ok(())
     }
 
-    fn reread_memory(&mut self) -> AxResult {
-        // SAFETY: a vCPU that runs was given the root (see `set_root`).
-        unsafe { self.machine.reread::<H::MmHal>(&self.shared) }
+    fn reread_memory(&self) -> AxResult {
+        self.machine.reread(&self.shared)
     }
 
     fn has_irqchip(&self) -> bool {

@@ -33,7 +33,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     /// The registers, as they are between two instructions; while a value is asked for, as they are without it.
     fn registers(&mut self) -> AxResult<kvm_regs> {
         if self.can_finish() {
-            self.settle()?;
+            self.settle_at_rest()?;
         }
         if !self.todo.contains(Todo::REGISTERS) {
             self.settle()?;
