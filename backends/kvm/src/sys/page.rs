@@ -316,6 +316,11 @@ impl RunPage {
         field!(self, if_flag) != 0
     }
 
+    /// The task priority, which the kernel takes over at every entry if it has no local APIC.
+    pub(crate) fn set_task_priority(&mut self, priority: u64) {
+        set_field!(self, priority, cr8);
+    }
+
     /// Asks for an exit as soon as the guest can take an interrupt, or no more.
     pub(crate) fn set_interrupt_window(&mut self, wanted: bool) {
         set_field!(self, u8::from(wanted), request_interrupt_window);

@@ -227,6 +227,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
 
     /// What has to be done before the guest is entered. An exit, if that is one.
     fn before(&mut self) -> AxResult<Option<AxVCpuExitReason>> {
+        self.open = Open::Nothing;
         if self.todo.contains(Todo::MEMORY) {
             self.reread_memory()?;
             self.todo.remove(Todo::MEMORY);
@@ -318,7 +319,8 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     }
 
     /// Puts everything that is only in the page where the kernel has it. An access that still has its value to come, or
-    /// parts that were not handed out, stays as it is.
+    /// parts that were not handed out, stays as it is; so does a store that may still be undone or fail, whose registers the
+    /// kernel has written already.
     fn settle(&mut self) -> AxResult {
         if self.can_finish() {
             self.finish()?;
@@ -349,13 +351,13 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
 
     fn can_finish(&self) -> bool {
         self.is_unfinished()
-            && self.open != Open::Asked
+            && !matches!(self.open, Open::Asked | Open::Store)
             && !self.todo.intersects(Todo::PIECES | Todo::RETRY)
     }
 
     /// Forgets the last exit, whatever it was, before everything else is replaced: registers may be anything after this.
     fn drop_exit(&mut self) -> AxResult {
-        const TRIES: usize = 8;
+        const TRIES: usize = 64;
         self.todo.remove(Todo::PIECES | Todo::RETRY | Todo::WRITTEN);
         self.open = Open::Nothing;
         if self.is_unfinished() {
@@ -366,7 +368,8 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             if !self.is_unfinished() {
                 return Ok(());
             }
-            // A string instruction would go on and on, if it was not at its end.
+            // A string that is copied from a device would go on for up to 1024 elements before the kernel looks at the
+            // flag (`x86_emulate_insn` in Linux, arch/x86/kvm/emulate.c), if it was not at its end.
             let registers = request::GET_REGS.call(self.fd())?;
             self.page.set_registers(kvm_regs { rcx: 0, ..registers });
             self.page.set_registers_changed(true);

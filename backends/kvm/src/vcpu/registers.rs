@@ -4,7 +4,7 @@ use axvcpu::{AxError, AxResult, AxVCpuHal};
 use axvcpu_x86::start::{Mode, Segment, Start};
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 
-use super::{KvmVCpu, Todo};
+use super::{KvmVCpu, Open, Todo};
 use crate::sys::request;
 
 /// The register with this number in instructions.
@@ -100,6 +100,9 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
 
     /// Goes on at this address, in the mode the guest is in.
     pub(super) fn go_to(&mut self, entry: u64) -> AxResult {
+        // What the last instruction still has to do comes before: its end is an address too.
+        self.todo.remove(Todo::PIECES | Todo::RETRY);
+        self.open = Open::Nothing;
         let mut registers = self.registers()?;
         let mut special = request::GET_SREGS.call(self.fd())?;
         let base = if special.cs.l == 0 { special.cs.base } else { 0 };

@@ -47,8 +47,12 @@ impl State {
 }
 
 impl<H: AxVCpuHal> KvmVCpu<H> {
-    /// The state. Of a vCPU that is [`Free`](axvcpu::VCpuState::Free), with nothing owed to its last exit, it is whole; of
-    /// one that is bound, the instruction of the last exit may not be finished in it.
+    /// The state. Of a vCPU that is [`Free`](axvcpu::VCpuState::Free) and whose last run ended with
+    /// [`Nothing`](axvcpu::AxVCpuExitReason::Nothing), as it does after a kick, it is whole. Otherwise the instruction of the
+    /// last exit may not be finished in it: one that is bound, one that was not answered, or a store that may be undone.
+    ///
+    /// Not in it is what is the machine's (memory, the I/O APIC, the 8259s, the 8254, the clock), time (the time-stamp
+    /// counter and what it is to do for the local APIC's timer), and vectors that wait in the backend.
     pub fn state(&self) -> AxResult<State> {
         let fd = self.fd();
         // What is in the page the kernel will take over at the next entry.
@@ -100,6 +104,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         let all = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
         let events = kvm_vcpu_events { flags: state.events.flags | all, ..state.events };
         request::SET_VCPU_EVENTS.call(fd, &events)?;
+        self.page.set_task_priority(state.special.cr8);
         self.page.set_registers_changed(false);
         self.page.set_not_ready_for_interrupt();
         self.page.set_finished();
