@@ -16,12 +16,18 @@ pub(crate) fn supported(kvm: &Kvm) -> Result<Vec<kvm_cpuid_entry2>, Errno> {
 
 /// Features of leaf 1 (SDM volume 2, "CPUID").
 mod leaf1 {
+    pub(super) const ECX_VMX: u32 = 1 << 5;
     pub(super) const ECX_X2APIC: u32 = 1 << 21;
     pub(super) const ECX_TSC_DEADLINE: u32 = 1 << 24;
     pub(super) const ECX_HYPERVISOR: u32 = 1 << 31;
     pub(super) const EDX_APIC: u32 = 1 << 9;
     pub(super) const EDX_HTT: u32 = 1 << 28;
 }
+
+/// AMD's virtualization, in leaf 0x8000_0001.
+const EXTENDED_ECX_SVM: u32 = 1 << 2;
+/// AMD's virtualization in detail.
+const SVM_LEAF: u32 = 0x8000_000a;
 
 /// Where hypervisors describe themselves.
 const HYPERVISOR_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_ffff;
@@ -44,6 +50,8 @@ pub(crate) fn model(
     for entry in &mut entries {
         adapt(entry, cores, apic, deadline);
     }
+    // A guest's own guests are state that this backend neither resets nor keeps.
+    entries.retain(|entry| entry.function != SVM_LEAF);
     let topology = entries.iter().any(|entry| entry.function == 0xb);
     entries.retain(|entry| !EXTENDED_TOPOLOGY.contains(&entry.function));
     if topology && apic {
@@ -57,6 +65,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, cores: u32, apic: bool, deadline: bool) {
         0x1 => {
             entry.ebx = entry.ebx & 0xffff | cores << 16;
             entry.ecx |= leaf1::ECX_HYPERVISOR;
+            entry.ecx &= !leaf1::ECX_VMX;
             entry.edx &= !leaf1::EDX_HTT;
             if cores > 1 {
                 entry.edx |= leaf1::EDX_HTT;
@@ -74,8 +83,13 @@ fn adapt(entry: &mut kvm_cpuid_entry2, cores: u32, apic: bool, deadline: bool) {
             let others = cores.next_power_of_two() - 1;
             entry.eax = entry.eax & 0x3fff | others << 26;
         }
-        // AMD: the APIC is in a feature word of its own too.
-        0x8000_0001 if !apic => entry.edx &= !leaf1::EDX_APIC,
+        0x8000_0001 => {
+            entry.ecx &= !EXTENDED_ECX_SVM;
+            if !apic {
+                // AMD: the APIC is in a feature word of its own too.
+                entry.edx &= !leaf1::EDX_APIC;
+            }
+        }
         // AMD: how many cores, and the bits of the APIC's number that tell them apart.
         0x8000_0008 => {
             let bits = cores.next_power_of_two().trailing_zeros();
@@ -141,6 +155,7 @@ mod tests {
         assert_eq!(entry.edx & leaf1::EDX_APIC, 0);
         assert_eq!(entry.ecx & (leaf1::ECX_X2APIC | leaf1::ECX_TSC_DEADLINE), 0);
         assert_ne!(entry.ecx & leaf1::ECX_HYPERVISOR, 0);
+        assert_eq!(entry.ecx & leaf1::ECX_VMX, 0);
         let mut entry = leaf(1);
         adapt(&mut entry, 1, true, true);
         assert_ne!(entry.ecx & leaf1::ECX_TSC_DEADLINE, 0);
