@@ -37,7 +37,8 @@ pub struct MsrExits {
     /// Accesses to registers that the kernel does not know, or with values that it refuses. If not, they are
     /// general-protection faults in the guest.
     pub unknown: bool,
-    /// Accesses to these registers, whether the kernel knows them or not; up to 16 ranges.
+    /// Accesses to these registers, whether the kernel knows them or not; up to 16 ranges of up to 12288. The local APIC's in
+    /// x2APIC mode (0x800 to 0x8ff) are the kernel's in any case.
     pub ranges: Vec<RangeInclusive<u32>>,
 }
 
@@ -51,7 +52,8 @@ impl Default for MsrExits {
 /// What a machine is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineConfig {
-    /// How many vCPUs there will be, which is what guests read in CPUID.
+    /// How many vCPUs there will be, which is what guests read in CPUID. With the kernel's interrupt controllers their
+    /// numbers are below 255.
     pub cpus: usize,
     /// Who has the interrupt controllers.
     pub irqchip: Irqchip,
@@ -66,10 +68,21 @@ impl Default for MachineConfig {
     }
 }
 
-/// Three pages below the firmware's 256 KiB at the top of the lowest 4 GiB, and one for a page table. The kernel needs
-/// them on processors that have no real mode under virtualization. No memory of a guest may be there.
-const TSS_AT: u64 = 0xfffb_d000;
+/// Three pages below the 16 MiB for firmware at the top of the lowest 4 GiB, and one for a page table. The kernel needs them
+/// on processors that have no real mode under virtualization. No memory of a guest may be there.
+const TSS_AT: u64 = 0xfeff_d000;
 const IDENTITY_MAP_AT: u64 = TSS_AT - 0x1000;
+
+/// The registers of memory types (SDM volume 3, 13.11.2): variable ranges, fixed ones, and what holds elsewhere, which also
+/// switches them on and so comes last.
+const MEMORY_TYPES: [RangeInclusive<u32>; 6] = [
+    0x200..=0x20f,
+    0x250..=0x250,
+    0x258..=0x259,
+    0x268..=0x26f,
+    msr::PAT..=msr::PAT,
+    msr::MTRR_DEF_TYPE..=msr::MTRR_DEF_TYPE,
+];
 
 /// A virtual machine of the kernel's: memory, interrupt controllers, and the CPU that guests see.
 ///
@@ -91,11 +104,14 @@ pub struct KvmMachine {
 /// A vCPU that nobody uses.
 pub(crate) struct Parked {
     pub(crate) member: Arc<Member>,
-    /// As the kernel made it.
-    pub(crate) fresh: Arc<State>,
+    /// As the kernel made it, if it came so far.
+    pub(crate) fresh: Option<Arc<State>>,
     /// What its guests saw of the CPU.
     pub(crate) cpuid: Vec<kvm_cpuid_entry2>,
 }
+
+/// So many registers the kernel's filter takes in a range (`KVM_MSR_FILTER_MAX_BITMAP_SIZE`, in bits).
+const LONGEST_RANGE: u32 = 8 * 0x600;
 
 /// Names the request in an error.
 fn refused(what: &'static str) -> impl Fn(Errno) -> KvmError {
@@ -175,19 +191,29 @@ impl KvmMachine {
         let mut filter =
             kvm_msr_filter { flags: KVM_MSR_FILTER_DEFAULT_ALLOW, ..Default::default() };
         // A zero in the map denies the access, and what is denied is an exit. The kernel copies the maps.
-        let lengths = exits.ranges.iter().map(|range| (range.end() - range.start()) as usize + 1);
-        let mut maps: Vec<Vec<u8>> = lengths.map(|count| vec![0; count.div_ceil(8)]).collect();
-        if maps.len() > filter.ranges.len() {
-            return Err(KvmError::Refused {
-                what: "more than 16 ranges of model-specific registers",
-                error: io::Error::from_raw_os_error(libc::E2BIG),
-            });
+        // It reads them by words of 64 bits.
+        if exits.ranges.len() > filter.ranges.len() {
+            return Err(refused("more than 16 ranges of model-specific registers")(Errno(
+                libc::E2BIG,
+            )));
         }
-        for ((range, map), to) in exits.ranges.iter().zip(&mut maps).zip(&mut filter.ranges) {
+        let fits = |range: &RangeInclusive<u32>| {
+            !range.is_empty() && range.end() - range.start() < LONGEST_RANGE
+        };
+        if !exits.ranges.iter().all(fits) {
+            return Err(refused("a range of no or too many model-specific registers")(Errno(
+                libc::EINVAL,
+            )));
+        }
+        let lengths = exits.ranges.iter().map(|range| range.end() - range.start() + 1);
+        let mut maps: Vec<Vec<u64>> =
+            lengths.clone().map(|count| vec![0; count.div_ceil(64) as usize]).collect();
+        let ranges = exits.ranges.iter().zip(lengths);
+        for (((range, count), map), to) in ranges.zip(&mut maps).zip(&mut filter.ranges) {
             to.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
             to.base = *range.start();
-            to.nmsrs = range.end() - range.start() + 1;
-            to.bitmap = map.as_mut_ptr();
+            to.nmsrs = count;
+            to.bitmap = map.as_mut_ptr().cast();
         }
         request::X86_SET_MSR_FILTER
             .call(self.fd(), &filter)
@@ -299,22 +325,25 @@ impl KvmMachine {
     }
 
     /// Finds them with the first vCPU. Some that the kernel lists it neither gives nor takes, depending on the CPU that
-    /// the guest sees.
-    pub(crate) fn find_msrs(&self, vcpu: BorrowedFd<'_>) {
+    /// the guest sees; and memory types it does not list.
+    pub(crate) fn find_msrs(&self, vcpu: BorrowedFd<'_>) -> Result<(), Errno> {
         const TSC_ADJUST: u32 = 0x3b;
+        if self.msrs.get().is_some() {
+            return Ok(());
+        }
         let works = |&index: &u32| {
             let mut one = request::OneMsr::new(index, 0);
             ![msr::TSC, TSC_ADJUST, msr::TSC_DEADLINE].contains(&index)
                 && request::GET_MSRS.call(vcpu, &mut one) == Ok(1)
                 && request::SET_MSRS.call(vcpu, &one) == Ok(1)
         };
-        self.msrs.get_or_init(|| {
-            let mut list = request::MsrList::room();
-            match request::GET_MSR_INDEX_LIST.call(self.kvm.fd(), &mut list) {
-                Ok(_) => list.entries().iter().copied().filter(works).collect(),
-                Err(_) => Vec::new(),
-            }
-        });
+        let mut list = request::MsrList::room();
+        request::GET_MSR_INDEX_LIST.call(self.kvm.fd(), &mut list)?;
+        let listed = list.entries();
+        let others = MEMORY_TYPES.into_iter().flatten().filter(|index| !listed.contains(index));
+        let found = listed.iter().copied().chain(others).filter(works).collect();
+        let _ = self.msrs.set(found); // somebody else has found the same meanwhile
+        Ok(())
     }
 
     /// Keeps a vCPU that is in use no more.
@@ -341,11 +370,10 @@ impl KvmMachine {
 
     /// Sends an interrupt to the local APIC with this number.
     pub(crate) fn send(&self, apic: u32, vector: u8) -> Result<(), Errno> {
-        // As a device does: fixed delivery, edge-triggered, to one APIC by its number (SDM volume 3, 12.11). Numbers
-        // beyond 8 bits have their place in the upper half, which only x2APICs understand.
+        // As a device does: fixed delivery, edge-triggered, to one APIC by its number (SDM volume 3, 12.11), which has 8
+        // bits here.
         let msi = kvm_msi {
             address_lo: 0xfee0_0000 | (apic & 0xff) << 12,
-            address_hi: apic & !0xff,
             data: vector.into(),
             ..Default::default()
         };

@@ -75,7 +75,8 @@ pub(crate) type MsrList = List<kvm_msr_list, u32, 512>;
 pub(crate) type Routes = List<kvm_irq_routing, kvm_irq_routing_entry, 64>;
 /// One model-specific register.
 pub(crate) type OneMsr = List<kvm_msrs, kvm_msr_entry, 1>;
-/// Room for the largest XSAVE area this backend knows of: 8 KiB and the 2.75 KiB that AMX takes.
+/// Room for the largest XSAVE area this backend knows of: 2.75 KiB, and the 8 KiB that AMX takes. The kernel is to be asked
+/// for its size (`KVM_CAP_XSAVE2`) before it is given one.
 #[repr(C)]
 #[derive(Clone)]
 pub(crate) struct Xsave {
@@ -87,6 +88,9 @@ impl Cpuid {
     pub(crate) fn room() -> Self {
         Self::of(&[kvm_cpuid_entry2::default(); 256])
     }
+
+    /// So many entries there is room for.
+    pub(crate) const ROOM: usize = 256;
 
     /// As many of these as there is room for.
     pub(crate) fn of(from: &[kvm_cpuid_entry2]) -> Self {

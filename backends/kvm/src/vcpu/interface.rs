@@ -118,7 +118,7 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
         self.drop_exit()?;
         self.pending.clear();
         self.page.set_interrupt_window(false);
-        self.todo = Todo::empty();
+        self.todo &= Todo::MEMORY;
         let state = self.reset.take().ok_or(AxError::InvalidInput)?;
         // Some registers of a state that was saved are put back into memory too.
         self.reread_memory()?;

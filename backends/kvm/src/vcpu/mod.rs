@@ -26,6 +26,9 @@ use interrupts::Pending;
 use registers::Kept;
 pub use state::State;
 
+/// The local APICs of a machine are below this, which means all of them in messages of 8 bits.
+const NOBODY_S_APIC: u32 = 0xff;
+
 /// What a vCPU is made with.
 #[derive(Clone)]
 pub struct KvmConfig {
@@ -122,8 +125,9 @@ impl<H: AxVCpuHal> Drop for KvmVCpu<H> {
         let idle = self.drop_exit();
         self.machine.remove_member(&self.shared, self.root);
         // The kernel has no way to give up a vCPU of a machine, nor to make another one with its number.
-        if let Some(fresh) = self.fresh.take().filter(|_| idle.is_ok()) {
-            let (member, cpuid) = (self.shared.clone(), std::mem::take(&mut self.cpuid));
+        if idle.is_ok() {
+            let (fresh, member) = (self.fresh.take(), self.shared.clone());
+            let cpuid = std::mem::take(&mut self.cpuid);
             self.machine.park(self.apic, Parked { member, fresh, cpuid });
         }
     }
@@ -133,12 +137,16 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     fn make(vcpu: VCpuId, config: KvmConfig) -> AxResult<Self> {
         let KvmConfig { machine, cpuid } = config;
         let apic = u32::try_from(vcpu).map_err(|_| AxError::InvalidInput)?;
+        let entries = cpuid.unwrap_or_else(|| cpuid::for_cpu(machine.cpuid(), apic));
+        let interrupts = machine.irqchip() == Irqchip::None || apic < NOBODY_S_APIC;
+        if !interrupts || entries.len() > request::Cpuid::ROOM {
+            return Err(AxError::InvalidInput);
+        }
         let old = machine.unpark(apic);
         let (shared, fresh, known) = match old {
-            Some(Parked { member, fresh, cpuid }) => (member, Some(fresh), Some(cpuid)),
-            None => (Member::make(&machine, apic)?, None, None),
+            Some(Parked { member, fresh, cpuid }) => (member, fresh, cpuid),
+            None => (Member::make(&machine, apic)?, None, Vec::new()),
         };
-        let entries = cpuid.unwrap_or_else(|| cpuid::for_cpu(machine.cpuid(), apic));
         let page = RunPage::new(&shared.page);
         let mut this = Self {
             page,
@@ -155,15 +163,16 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             root: None,
             reset: None,
             fresh,
-            cpuid: entries,
+            cpuid: known,
             hal: PhantomData,
         };
         this.machine.add_member(&this.shared);
         // The kernel does not take it again from a vCPU that has run.
-        if known.as_ref() != Some(&this.cpuid) {
-            request::SET_CPUID2.call(this.fd(), &request::Cpuid::of(&this.cpuid))?;
+        if this.cpuid != entries {
+            request::SET_CPUID2.call(this.fd(), &request::Cpuid::of(&entries))?;
+            this.cpuid = entries;
         }
-        this.machine.find_msrs(this.fd());
+        this.machine.find_msrs(this.fd())?;
         match this.fresh.clone() {
             Some(fresh) => {
                 this.restore(&fresh)?;

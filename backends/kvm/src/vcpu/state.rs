@@ -1,6 +1,6 @@
 //! Everything a vCPU consists of, by classes: to be looked at, kept and put back.
 
-use axvcpu::{AxResult, AxVCpuHal};
+use axvcpu::{AxError, AxResult, AxVCpuHal};
 use kvm_bindings::*;
 
 use super::KvmVCpu;
@@ -60,7 +60,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             true => self.page.registers(),
             false => request::GET_REGS.call(fd)?,
         };
-        let large = self.machine.kvm().capability(KVM_CAP_XSAVE2) > 4096;
+        let large = self.extended_size()? > size_of::<kvm_xsave>();
         let extended =
             if large { request::GET_XSAVE2.call(fd) } else { request::GET_XSAVE.call(fd) };
         let mut msrs = Vec::with_capacity(self.machine.msrs().len());
@@ -83,6 +83,12 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         })
     }
 
+    /// How many bytes of the XSAVE area the kernel gives and takes, which it decides by itself: so before it is asked to.
+    fn extended_size(&self) -> AxResult<usize> {
+        let size = self.machine.kvm().capability(KVM_CAP_XSAVE2) as usize;
+        if size <= size_of::<Xsave>() { Ok(size) } else { Err(AxError::Unsupported) }
+    }
+
     /// Puts a state into the vCPU, all of it: the last exit is over, and nothing of the page counts.
     pub(super) fn restore(&mut self, state: &State) -> AxResult {
         let fd = self.fd();
@@ -92,10 +98,14 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         request::SET_XCRS.call(fd, &state.extended_control)?;
         request::SET_SREGS.call(fd, &state.special)?;
         request::SET_REGS.call(fd, &state.general)?;
+        self.extended_size()?;
         request::SET_XSAVE.call(fd, &state.extended)?;
         for &(index, value) in &state.msrs {
-            // Each of them can be set: see `KvmMachine::find_msrs`.
-            request::SET_MSRS.call(fd, &request::OneMsr::new(index, value))?;
+            // Each of them could be set here (see `KvmMachine::find_msrs`), but the state may be from elsewhere. What is not
+            // there is as good as zero.
+            if request::SET_MSRS.call(fd, &request::OneMsr::new(index, value))? != 1 && value != 0 {
+                return Err(AxError::Unsupported);
+            }
         }
         request::SET_DEBUGREGS.call(fd, &state.debug)?;
         if let Some(apic) = &state.apic {

@@ -86,6 +86,7 @@ impl Bench {
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
+    #[allow(dead_code)] // not all tests look
     pub(crate) fn read(&self, at: u64) -> u8 {
         assert!((at as usize) < RAM);
         // SAFETY: as above.
