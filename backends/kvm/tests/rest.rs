@@ -4,7 +4,7 @@
 mod common;
 
 use axvcpu::AccessWidth::{Byte, Dword};
-use axvcpu::{AxError, AxVCpuExitReason as Exit, Fence, GuestPhysAddr};
+use axvcpu::{AccessKind, AxError, AxVCpuExitReason as Exit, Fence, GuestPhysAddr};
 use axvcpu_kvm::{Irqchip, KvmSetup, MachineConfig};
 use axvcpu_x86::asm::*;
 use axvcpu_x86::ept::Perms;
@@ -132,6 +132,75 @@ fn a_register_s_write_can_fail_after_registers_were_read() {
     assert_eq!(vcpu.run(), write);
     vcpu.set_entry(GuestPhysAddr::new(common::CODE)).unwrap();
     assert_eq!(vcpu.run(), write);
+    vcpu.unbind().unwrap();
+}
+
+/// Goes to this address in ring 3, where it has no stack and nobody handles exceptions.
+fn user(a: &mut Asm, to: u64) {
+    const EFER: u64 = 0xc000_0080;
+    const STAR: u64 = 0xc000_0081;
+    a.li(RCX, EFER);
+    a.rdmsr();
+    a.or(EAX, 1);
+    a.wrmsr();
+    a.li(RCX, STAR);
+    a.li(RAX, 0);
+    a.li(RDX, 0x0013_0010);
+    a.wrmsr();
+    a.li(RCX, to);
+    a.li(R11, 0x3002); // with the right to use ports
+    a.sysretq();
+}
+
+#[test]
+fn memory_for_a_user_s_code_can_be_mapped_when_it_is_wanted() {
+    let Some(kvm) = kvm("a user's code") else { return };
+    let _cpu = cpu();
+    const PAGE: u64 = 0x5_0000;
+    let code = assemble(|a| user(a, PAGE));
+    let mut bench = Bench::new(kvm, &bare(), &code);
+    bench.write(PAGE, &[0xe6, 0x10]); // out 0x10, al
+    let page = GuestPhysAddr::new(PAGE);
+    let host = bench.table.query(page).unwrap().host;
+    bench.table.unmap(page, 0x1000).unwrap();
+    bench.add(KvmSetup::Start(long_mode()));
+    let vcpu = &bench.vcpus[0];
+    vcpu.bind().unwrap();
+    let fault = Exit::NestedPageFault { addr: page, access: AccessKind::Execute };
+    assert_eq!(vcpu.run(), Ok(fault));
+    assert_eq!(vcpu.run(), Ok(fault));
+    bench.table.map(page, host, 0x1000, Perms::RWX).unwrap();
+    vcpu.request_fence(Fence::STAGE2_TLB);
+    assert!(matches!(vcpu.run(), Ok(Exit::IoWrite { port: 0x10, .. })));
+    vcpu.unbind().unwrap();
+}
+
+#[test]
+fn what_the_kernel_cannot_emulate_ends_a_user_and_not_the_machine() {
+    let Some(kvm) = kvm("a user's x87 load from a device") else { return };
+    let _cpu = cpu();
+    const USER: u64 = 0x5_0000;
+    let load = |a: &mut Asm| {
+        a.li(RBX, DEVICE);
+        a.fld(mem(RBX).of(Width::Qword));
+        a.hlt();
+    };
+    let mut asm = Asm::new(USER);
+    load(&mut asm);
+    let mut bench = Bench::new(kvm, &bare(), &assemble(|a| user(a, USER)));
+    bench.write(USER, &asm.finish().unwrap());
+    let vcpu = bench.add(KvmSetup::Start(long_mode()));
+    vcpu.bind().unwrap();
+    // An undefined instruction, which nobody handles.
+    assert_eq!(vcpu.run(), Ok(Exit::SystemCrash));
+    vcpu.unbind().unwrap();
+    bench.vcpus.clear();
+    // Of a kernel it is the machine's end.
+    bench.write(common::CODE, &assemble(load));
+    let vcpu = bench.add(KvmSetup::Start(long_mode()));
+    vcpu.bind().unwrap();
+    let exit = vcpu.run();
+    assert!(matches!(exit, Ok(Exit::InternalError { .. })), "{exit:x?}");
     vcpu.unbind().unwrap();
 }
 

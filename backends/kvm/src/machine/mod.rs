@@ -167,6 +167,11 @@ impl KvmMachine {
                 .call(vm, &routes())
                 .map_err(refused("routes of interrupts"))?;
         }
+        // A user's fetch from memory that is not there is an undefined instruction else. Older kernels know nothing better.
+        const FAILURE: u32 = KVM_CAP_EXIT_ON_EMULATION_FAILURE;
+        if self.kvm.capability(FAILURE) != 0 {
+            self.enable(FAILURE, "KVM_CAP_EXIT_ON_EMULATION_FAILURE", 1)?;
+        }
         self.report_msrs(&config.msr_exits)
     }
 

@@ -72,14 +72,15 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
                 addr: GuestPhysAddr::new(self.page.memory_fault()),
                 access: AccessKind::Read,
             },
-            KVM_EXIT_INTERNAL_ERROR => self.internal_error()?,
+            KVM_EXIT_INTERNAL_ERROR => return self.internal_error(),
             KVM_EXIT_UNKNOWN => internal(KVM_EXIT_UNKNOWN, 0, [self.page.unknown(), 0, 0, 0, 0, 0]),
             other => internal(other, 0, [0; 6]),
         }))
     }
 
-    /// What KVM cannot emulate is, most of the time, what is not there.
-    fn internal_error(&mut self) -> AxResult<Exit> {
+    /// What KVM cannot emulate is, most of the time, what is not there. Of a guest's user it is the guest's to handle, or any
+    /// program could end the machine.
+    fn internal_error(&mut self) -> AxResult<Option<Exit>> {
         let error = self.page.internal();
         if error.suberror == KVM_INTERNAL_ERROR_EMULATION {
             if let Some(addr) = self.missing_code()? {
@@ -88,10 +89,14 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
                 self.open = Open::Fetch;
                 self.todo |= Todo::OPEN;
                 let addr = GuestPhysAddr::new(addr);
-                return Ok(Exit::NestedPageFault { addr, access: AccessKind::Execute });
+                return Ok(Some(Exit::NestedPageFault { addr, access: AccessKind::Execute }));
+            }
+            if self.runs_a_user()? {
+                self.raise_undefined()?;
+                return Ok(None);
             }
         }
-        Ok(internal(KVM_EXIT_INTERNAL_ERROR, error.suberror, error.data))
+        Ok(Some(internal(KVM_EXIT_INTERNAL_ERROR, error.suberror, error.data)))
     }
 
     /// The part of the last access that comes next, and has not been handed out.

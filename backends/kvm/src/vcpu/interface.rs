@@ -176,7 +176,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     }
 
     /// The exception of an instruction that does not exist (SDM volume 3, table 7-1).
-    fn raise_undefined(&mut self) -> AxResult {
+    pub(super) fn raise_undefined(&mut self) -> AxResult {
         const UNDEFINED: u8 = 6;
         let exception =
             kvm_vcpu_events__bindgen_ty_1 { injected: 1, nr: UNDEFINED, ..Default::default() };

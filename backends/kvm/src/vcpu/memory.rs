@@ -35,6 +35,11 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         true
     }
 
+    /// Whether the guest is at a privilege level other than 0.
+    pub(super) fn runs_a_user(&self) -> AxResult<bool> {
+        Ok(request::GET_SREGS.call(self.fd())?.ss.dpl != 0)
+    }
+
     /// The guest physical address at which the instruction that comes next is missing, or its second half.
     pub(super) fn missing_code(&mut self) -> AxResult<Option<u64>> {
         /// The longest instruction.
