@@ -32,7 +32,7 @@ const SVM_LEAF: u32 = 0x8000_000a;
 /// Where hypervisors describe themselves.
 const HYPERVISOR_LEAVES: std::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_ffff;
 /// Leaves that describe the topology, or the whole CPU's caches and with them how many share one.
-const EXTENDED_TOPOLOGY: [u32; 2] = [0xb, 0x1f];
+const EXTENDED_TOPOLOGY: [u32; 3] = [0xb, 0x1f, 0x8000_0026];
 
 /// What is the same for all vCPUs of a machine.
 pub(crate) fn model(

@@ -67,6 +67,17 @@ pub(crate) fn load(page: &RunPage) {
     }
 }
 
+/// Lets go of this page, if it is the one that kicks of this thread reach. It keeps the vCPU, and with it the machine, for the
+/// kernel.
+pub(crate) fn unload(page: &RunPage) {
+    if !is_loaded(page) {
+        return;
+    }
+    LOADED.set(ptr::null());
+    compiler_fence(Ordering::SeqCst);
+    let _ = KEPT.try_with(|kept| *kept.0.borrow_mut() = None); // else the thread is ending, and lets go by itself
+}
+
 extern "C" fn on_signal(_: c_int) {
     // SAFETY: null, or a flag in memory that `KEPT` keeps for this thread.
     match unsafe { LOADED.get().as_ref() } {

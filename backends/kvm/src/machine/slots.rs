@@ -172,9 +172,8 @@ impl Slots {
         // SAFETY: the promise behind a root.
         let wanted = unsafe { read(at) };
         let before: Vec<_> = self.slots.iter().map(|slot| slot.range).collect();
-        let gone: Vec<_> = before.iter().filter(|range| !wanted.contains(range)).copied().collect();
-        let new: Vec<_> = wanted.iter().filter(|range| !before.contains(range)).copied().collect();
-        let disturbing = gone.iter().any(|gone| new.iter().any(|new| gone.overlaps(new)));
+        let (gone, new) = (missing(&before, &wanted), missing(&wanted, &before));
+        let disturbing = new.iter().any(|new| overlaps_any(new, &gone));
         let held = disturbing.then(|| Held::all_but(me, &self.members)).transpose()?;
         let result = self.remove(vm, &gone).and_then(|()| {
             // SAFETY: the table maps it, so by the caller's promise it is memory for the guest to use, until a fence
@@ -230,6 +229,21 @@ impl Slots {
         let inside = offset < range.size && len <= range.size - offset;
         (inside && (range.writable || !write)).then(|| range.host + offset as usize)
     }
+}
+
+/// The ranges that `others` has not. Both are in the order of guest addresses.
+fn missing(ranges: &[Range], others: &[Range]) -> Vec<Range> {
+    let is_there = |range: &&Range| {
+        let at = others.binary_search_by_key(&range.guest, |other| other.guest);
+        at.is_ok_and(|at| others[at] == **range)
+    };
+    ranges.iter().filter(|range| !is_there(range)).copied().collect()
+}
+
+/// Whether one of `others`, which are in order and do not overlap, has something of `range`.
+fn overlaps_any(range: &Range, others: &[Range]) -> bool {
+    let after = others.partition_point(|other| other.guest < range.guest + range.size);
+    after.checked_sub(1).is_some_and(|last| others[last].overlaps(range))
 }
 
 /// What a table says, in as few pieces as there are.
@@ -299,5 +313,41 @@ impl Drop for Held {
         for member in &self.0 {
             member.page.immediate_exit().fetch_and(!HELD, Ordering::SeqCst);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(guest: u64, size: u64) -> Range {
+        Range { guest, host: 0x7000_0000 + guest as usize, size, writable: true }
+    }
+
+    #[test]
+    fn changes_are_found() {
+        let before = [range(0, 4), range(8, 4), range(16, 8), range(32, 1)];
+        let after = [range(0, 4), range(8, 2), range(20, 4), range(40, 1)];
+        assert_eq!(missing(&before, &after), before[1..]);
+        assert_eq!(missing(&after, &before), after[1..]);
+        assert_eq!(missing(&before, &before), []);
+        let read_only = Range { writable: false, ..before[0] };
+        assert_eq!(missing(&before[..1], &[read_only]), before[..1]);
+    }
+
+    #[test]
+    fn overlaps_are_found() {
+        let others = [range(0, 4), range(8, 4), range(16, 8)];
+        for (guest, size, is_one) in [
+            (4, 4, false),
+            (3, 2, true),
+            (4, 5, true),
+            (12, 4, false),
+            (0, 99, true),
+            (24, 9, false),
+        ] {
+            assert_eq!(overlaps_any(&range(guest, size), &others), is_one, "{size} at {guest}");
+        }
+        assert!(!overlaps_any(&range(0, 9), &[]));
     }
 }

@@ -13,7 +13,7 @@ use kvm_bindings::*;
 
 use super::registers;
 use super::{KvmConfig, KvmSetup, KvmVCpu, Open, Todo};
-use crate::kick::{Thread, is_loaded};
+use crate::kick::{Thread, is_loaded, unload};
 use crate::sys::{enter, request};
 
 impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
@@ -94,6 +94,7 @@ impl<H: AxVCpuHal> AxArchVCpu for KvmVCpu<H> {
 
     fn unbind(&mut self) -> AxResult {
         self.settle_at_rest()?;
+        unload(&self.page);
         self.shared.thread.store(0, Ordering::SeqCst);
         Ok(())
     }
