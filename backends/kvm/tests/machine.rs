@@ -135,6 +135,15 @@ fn memory_that_stays_is_there_all_the_time() {
         let _cpu = cpu();
         vcpus[1].bind().unwrap();
         let page = GuestPhysAddr::new(COUNTER + 0x2000);
+        // Memory that grows by more pieces than are left lying around: the counter's is put together with them.
+        for index in 0..100 {
+            let more = GuestPhysAddr::new(0x4000_0000 + 0x1000 * index);
+            let host = table.query(GuestPhysAddr::new(0x1000 * index)).unwrap().host;
+            table.map(more, host, 0x1000, Perms::RW).unwrap();
+            vcpus[1].request_fence(Fence::STAGE2_TLB);
+            vcpus[1].kick();
+            assert_eq!(vcpus[1].run(), Ok(Exit::Nothing));
+        }
         for round in 0..100 {
             let perms = if round % 2 == 0 { Perms::R } else { Perms::RWX };
             table.protect(page, 0x1000, perms).unwrap();

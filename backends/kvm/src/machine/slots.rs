@@ -2,7 +2,8 @@
 //!
 //! The table is the truth, and is read when it is set and when a vCPU carries out a
 //! [`Fence::STAGE2_TLB`](axvcpu::Fence::STAGE2_TLB). Pages that follow one another in the guest and in the program become one
-//! slot.
+//! slot; but one that is there stays as it is while the table says the same of all of it, so that memory which grows is more
+//! slots and disturbs nobody. When there are too many the next change puts them together.
 //!
 //! The kernel can neither split a slot nor change what it permits: both take removing it and making others. Memory that
 //! was there before and is there after must not be missing for a vCPU in between, so all vCPUs of the machine are held
@@ -172,6 +173,8 @@ impl Slots {
         // SAFETY: the promise behind a root.
         let wanted = unsafe { read(at) };
         let before: Vec<_> = self.slots.iter().map(|slot| slot.range).collect();
+        let pieces = along(&wanted, &before);
+        let wanted = if pieces.len() <= wanted.len() + SPARE { pieces } else { wanted };
         let (gone, new) = (missing(&before, &wanted), missing(&wanted, &before));
         let disturbing = new.iter().any(|new| overlaps_any(new, &gone));
         let held = disturbing.then(|| Held::all_but(me, &self.members)).transpose()?;
@@ -229,6 +232,40 @@ impl Slots {
         let inside = offset < range.size && len <= range.size - offset;
         (inside && (range.writable || !write)).then(|| range.host + offset as usize)
     }
+}
+
+/// So many slots more than there have to be are worth it that vCPUs are left alone.
+const SPARE: usize = 64;
+
+/// The same as `wanted`, cut so that each of the ranges `before` which is inside of one stays as it is. All are in the order
+/// of guest addresses.
+fn along(wanted: &[Range], before: &[Range]) -> Vec<Range> {
+    let mut pieces = Vec::with_capacity(wanted.len());
+    let mut before = before.iter().peekable();
+    for range in wanted {
+        let (mut at, end) = (range.guest, range.guest + range.size);
+        let part = |from: u64, to: u64| Range {
+            guest: from,
+            host: range.host + (from - range.guest) as usize,
+            size: to - from,
+            ..*range
+        };
+        while let Some(there) = before.next_if(|there| there.guest < end) {
+            let to = there.guest + there.size;
+            if there.guest < at || to > end || *there != part(there.guest, to) {
+                continue;
+            }
+            if at < there.guest {
+                pieces.push(part(at, there.guest));
+            }
+            pieces.push(*there);
+            at = to;
+        }
+        if at < end {
+            pieces.push(part(at, end));
+        }
+    }
+    pieces
 }
 
 /// The ranges that `others` has not. Both are in the order of guest addresses.
@@ -333,6 +370,32 @@ mod tests {
         assert_eq!(missing(&before, &before), []);
         let read_only = Range { writable: false, ..before[0] };
         assert_eq!(missing(&before[..1], &[read_only]), before[..1]);
+    }
+
+    #[test]
+    fn what_is_there_stays_in_one_piece() {
+        let whole = [range(0, 16), range(32, 16)];
+        assert_eq!(along(&whole, &[]), whole);
+        assert_eq!(along(&whole, &whole), whole);
+        // Grown at both ends and in the middle.
+        let before = [range(2, 2), range(6, 2), range(40, 8)];
+        let grown = [
+            range(0, 2),
+            range(2, 2),
+            range(4, 2),
+            range(6, 2),
+            range(8, 8),
+            range(32, 8),
+            range(40, 8),
+        ];
+        assert_eq!(along(&whole, &before), grown);
+        // Shrunk, moved, of another kind, in no range or in two.
+        let moved = Range { host: 1, ..range(4, 2) };
+        let read_only = Range { writable: false, ..range(8, 2) };
+        let before = [moved, read_only, range(12, 8), range(22, 4), range(30, 4), range(47, 4)];
+        assert_eq!(along(&whole, &before), whole);
+        assert_eq!(along(&[], &before), []);
+        assert_eq!(along(&[range(0, 4), range(8, 4)], &[range(0, 12)]), [range(0, 4), range(8, 4)]);
     }
 
     #[test]
