@@ -377,10 +377,11 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             if !self.is_unfinished() {
                 return Ok(());
             }
-            // A string that is copied from a device would go on for up to 1024 elements before the kernel looks at the
-            // flag (`x86_emulate_insn` in Linux, arch/x86/kvm/emulate.c), if it was not at its end.
+            // A string would go on, from a device for up to 1024 elements before the kernel looks at the flag, from a port
+            // for as many as there are (`x86_emulate_insn` in Linux, arch/x86/kvm/emulate.c). Now it is at its last
+            // element. Without even that one the kernel would keep its data for the next instruction.
             let registers = request::GET_REGS.call(self.fd())?;
-            self.page.set_registers(kvm_regs { rcx: 0, ..registers });
+            self.page.set_registers(kvm_regs { rcx: 1, ..registers });
             self.page.set_registers_changed(true);
             self.finish()?;
         }
