@@ -12,7 +12,8 @@ use crate::{HostPhysAddr, HostVirtAddr};
 /// A frame handed out by [`alloc_frame`](Self::alloc_frame) is 4 KiB long, 4 KiB aligned, zeroed, readable and
 /// writable at [`phys_to_virt`](Self::phys_to_virt) of its address, and nobody else's until it is given back.
 /// The two conversions are inverses of each other on all memory a backend is given (frames, and the guest
-/// memory its stage-2 tables map), and keep the low 12 bits of addresses.
+/// memory its stage-2 tables map), and keep the low 12 bits of addresses. Over what a table maps as one large page they
+/// are linear: what follows one another in physical addresses does so where code accesses it.
 pub unsafe trait AxMmHal {
     /// Takes one zeroed 4 KiB frame; `None` when the host has none left.
     fn alloc_frame() -> Option<HostPhysAddr>;

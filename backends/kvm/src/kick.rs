@@ -4,6 +4,9 @@
 //! [`Thread::kick`]. The signal's handler sets `immediate_exit` in the run page of the vCPU that the thread ran last, which is
 //! the one it is about to run: before another one, that is made the one. So a kick that comes just before the guest is
 //! entered keeps it from being entered (Linux, Documentation/virt/kvm/api.rst, `immediate_exit`).
+//!
+//! As every signal with a handler, it ends some other waits of the thread early, with `EINTR`: those of `poll`, `epoll_wait`
+//! and `nanosleep`, among others (signal(7)).
 #![allow(unsafe_code)] // signals
 
 use std::cell::{Cell, RefCell};
@@ -144,7 +147,7 @@ impl Thread {
         self.0
     }
 
-    /// A thread by its number, which [`id`](Self::id) gave.
+    /// A thread by its number, which [`id`](Self::id) gave: so there is a handler already.
     pub fn from_id(id: i32) -> Self {
         Self(id)
     }

@@ -386,11 +386,16 @@ pub unsafe fn for_each_page<M: AxMmHal, F: Format>(
     mut f: impl FnMut(GuestPhysAddr, Mapping),
 ) {
     let entries = ENTRIES * format.root_pages();
-    visit::<M, F>(root.as_u64(), format.levels() - 1, entries, 0, &mut f);
+    // SAFETY: the caller's promise is about the root, which has so many entries.
+    unsafe { visit::<M, F>(root.as_u64(), format.levels() - 1, entries, 0, &mut f) };
 }
 
 /// The part of [`for_each_page`] below one table. Recursion ends at level 0, at most five deep.
-fn visit<M: AxMmHal, F: Format>(
+///
+/// # Safety
+///
+/// `table` is one of a well-formed tree at this level, with so many entries.
+unsafe fn visit<M: AxMmHal, F: Format>(
     table: u64,
     level: u32,
     entries: usize,
@@ -404,7 +409,8 @@ fn visit<M: AxMmHal, F: Format>(
             continue;
         }
         if level > 0 && !F::is_leaf(entry) {
-            visit::<M, F>(F::addr(entry), level - 1, ENTRIES, guest, f);
+            // SAFETY: where an entry leads that is valid and no leaf there is a table of the level below.
+            unsafe { visit::<M, F>(F::addr(entry), level - 1, ENTRIES, guest, f) };
             continue;
         }
         let host = HostPhysAddr::new(F::addr(entry));

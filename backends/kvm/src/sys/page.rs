@@ -259,17 +259,6 @@ impl RunPage {
         set_field!(self, u8::from(value.is_none()), __bindgen_anon_1.msr.error);
     }
 
-    /// Number and arguments of a call, after `KVM_EXIT_HYPERCALL`.
-    pub(crate) fn hypercall(&self) -> (u64, [u64; 6]) {
-        let call = field!(self, __bindgen_anon_1.hypercall);
-        (call.nr, call.args)
-    }
-
-    /// Answers it.
-    pub(crate) fn set_hypercall(&mut self, value: u64) {
-        set_field!(self, value, __bindgen_anon_1.hypercall.ret);
-    }
-
     /// What went wrong, after `KVM_EXIT_INTERNAL_ERROR`.
     pub(crate) fn internal(&self) -> Internal {
         let internal = field!(self, __bindgen_anon_1.internal);

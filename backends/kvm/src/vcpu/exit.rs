@@ -54,13 +54,9 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
                 let msr = self.page.msr();
                 Exit::SysRegWrite { addr: msr.index.into(), value: msr.data }
             }
-            KVM_EXIT_HLT => return Ok(self.halted()),
+            KVM_EXIT_HLT => return self.halted(),
             KVM_EXIT_IRQ_WINDOW_OPEN | KVM_EXIT_SET_TPR => return Ok(None),
             KVM_EXIT_INTR => Exit::Nothing,
-            KVM_EXIT_HYPERCALL => {
-                let (nr, args) = self.page.hypercall();
-                Exit::Hypercall { nr, function: 0, args }
-            }
             KVM_EXIT_SHUTDOWN => Exit::SystemCrash,
             KVM_EXIT_SYSTEM_EVENT => match self.page.system_event() {
                 KVM_SYSTEM_EVENT_SHUTDOWN => Exit::SystemDown,
@@ -145,7 +141,6 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
                 }
             }
             KVM_EXIT_X86_RDMSR => self.page.set_msr(Some(value)),
-            KVM_EXIT_HYPERCALL => self.page.set_hypercall(value),
             _ => {}
         }
     }

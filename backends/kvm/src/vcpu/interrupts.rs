@@ -47,6 +47,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     pub(super) fn inject(&mut self, vector: usize) -> AxResult {
         let failed = AxError::InterruptFailed { vector };
         if vector == NMI {
+            self.nmi = true;
             return request::NMI.call(self.fd(), 0).map(drop).map_err(|_| failed);
         }
         let number = u8::try_from(vector).map_err(|_| failed)?;
@@ -78,9 +79,15 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     }
 
     /// The guest waits; unless something is there that it can take.
-    pub(super) fn halted(&mut self) -> Option<Exit> {
-        let goes_on = !self.pending.is_empty() && self.page.interrupts_enabled();
-        (!goes_on).then_some(Exit::Halt { wake_after_ns: None })
+    pub(super) fn halted(&mut self) -> AxResult<Option<Exit>> {
+        let mut goes_on = !self.pending.is_empty() && self.page.interrupts_enabled();
+        if self.nmi {
+            // It may have come between STI and HLT, where it has to wait for an instruction as well.
+            let nmi = request::GET_VCPU_EVENTS.call(self.fd())?.nmi;
+            self.nmi = nmi.pending != 0 || nmi.injected != 0;
+            goes_on |= self.nmi && nmi.masked == 0;
+        }
+        Ok((!goes_on).then_some(Exit::Halt { wake_after_ns: None }))
     }
 }
 

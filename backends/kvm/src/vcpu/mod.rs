@@ -104,6 +104,8 @@ pub struct KvmVCpu<H: AxVCpuHal> {
     at: u32,
     next: u32,
     pending: Pending,
+    /// The kernel was given an NMI, and may still have it.
+    nmi: bool,
     /// Registers that were written while a value was asked for.
     kept: Kept,
     machine: Arc<KvmMachine>,
@@ -156,6 +158,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
             at: 0,
             next: 0,
             pending: Pending::default(),
+            nmi: false,
             kept: Kept::default(),
             machine,
             apic,
@@ -299,11 +302,7 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
     fn is_unfinished(&self) -> bool {
         matches!(
             self.page.exit_reason(),
-            KVM_EXIT_IO
-                | KVM_EXIT_MMIO
-                | KVM_EXIT_X86_RDMSR
-                | KVM_EXIT_X86_WRMSR
-                | KVM_EXIT_HYPERCALL
+            KVM_EXIT_IO | KVM_EXIT_MMIO | KVM_EXIT_X86_RDMSR | KVM_EXIT_X86_WRMSR
         ) && !self.todo.contains(Todo::EXIT)
     }
 
