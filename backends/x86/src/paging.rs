@@ -69,7 +69,7 @@ pub const fn index(address: u64, level: u32) -> usize {
 /// ```
 /// use axvcpu_x86::paging::{Size, Tables, entry};
 ///
-/// let mut tables = Tables::identity(0x8000, 4, Size::Large)?;
+/// let mut tables = Tables::identity(0x8000, 4, Size::Large, entry::WRITE | entry::USER)?;
 /// tables.map(0xffff_8000_0000_0000, 0x10_0000, Size::Small, entry::WRITE)?;
 /// assert_eq!((tables.root(), tables.as_slice().len()), (0x8000, 9));
 /// let mut memory = Vec::new();
@@ -96,13 +96,13 @@ impl Tables {
         Ok(Self { base, tables: Vec::from([[0; ENTRIES]]) })
     }
 
-    /// Tables that map the first `gib` GiB to themselves, for everything and everybody.
+    /// Tables that map the first `gib` GiB to themselves, with these bits besides [`PRESENT`].
     ///
     /// # Errors
     ///
     /// [`InvalidInput`](AxError::InvalidInput) when there is no such address, or `size` is [`Size::Small`]: that would take
     /// 2 MiB of tables for each GiB.
-    pub fn identity(base: u64, gib: u64, size: Size) -> AxResult<Self> {
+    pub fn identity(base: u64, gib: u64, size: Size, flags: u64) -> AxResult<Self> {
         // Upper halves of the address space are no continuation of the lower ones.
         if gib > 1 << 17 || size == Size::Small {
             return Err(AxError::InvalidInput);
@@ -110,7 +110,7 @@ impl Tables {
         let mut tables = Self::new(base)?;
         for page in 0..(gib << 30) / size.bytes() {
             let address = page * size.bytes();
-            tables.map(address, address, size, WRITE | USER)?;
+            tables.map(address, address, size, flags)?;
         }
         Ok(tables)
     }
@@ -199,6 +199,8 @@ mod tests {
     use super::*;
     use crate::paging::entry;
 
+    const ALL: u64 = WRITE | USER;
+
     /// Walks as the CPU does; the physical address and the entry of the page.
     fn walk(tables: &Tables, address: u64) -> Option<(u64, u64)> {
         for level in (0..4).rev() {
@@ -219,7 +221,7 @@ mod tests {
     #[test]
     fn the_identity_maps_every_address_to_itself_and_nothing_else() {
         for (size, count) in [(Size::Large, 2 + 5), (Size::Huge, 2)] {
-            let tables = Tables::identity(0x7000, 5, size).unwrap();
+            let tables = Tables::identity(0x7000, 5, size, ALL).unwrap();
             assert_eq!(tables.as_slice().len(), count);
             for address in [0, 1, 0x1f_ffff, 0x20_0000, 0x4000_0000, 0xffff_ffff, (5 << 30) - 1] {
                 let (to, entry) = walk(&tables, address).unwrap();
@@ -230,12 +232,12 @@ mod tests {
             }
         }
         // More than a table of level 2 has room for.
-        let tables = Tables::identity(0, 1025, Size::Huge).unwrap();
+        let tables = Tables::identity(0, 1025, Size::Huge, ALL).unwrap();
         assert_eq!(tables.as_slice().len(), 4);
         assert_eq!(walk(&tables, 1024 << 30).unwrap().0, 1024 << 30);
-        assert!(Tables::identity(0, (1 << 17) + 1, Size::Huge).is_err());
-        assert!(Tables::identity(0, 1, Size::Small).is_err());
-        assert!(Tables::identity(0x800, 1, Size::Huge).is_err());
+        assert!(Tables::identity(0, (1 << 17) + 1, Size::Huge, ALL).is_err());
+        assert!(Tables::identity(0, 1, Size::Small, ALL).is_err());
+        assert!(Tables::identity(0x800, 1, Size::Huge, ALL).is_err());
     }
 
     #[test]
@@ -271,7 +273,7 @@ mod tests {
 
     #[test]
     fn entries_are_found_where_they_are_written() {
-        let tables = Tables::identity(0x3000, 2, Size::Large).unwrap();
+        let tables = Tables::identity(0x3000, 2, Size::Large, ALL).unwrap();
         let mut memory = alloc::collections::BTreeMap::new();
         let result = tables.write(|at, entry| match memory.insert(at, entry) {
             None => Ok(()),

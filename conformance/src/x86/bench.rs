@@ -3,7 +3,7 @@
 use axvcpu::{AccessWidth, AxArchVCpu, AxMmHal, AxVCpu};
 use axvcpu_stage2::Perms;
 use axvcpu_x86::ept::Ept;
-use axvcpu_x86::paging::{Size, Tables};
+use axvcpu_x86::paging::{Size, Tables, entry};
 use axvcpu_x86::reg::gpr;
 use axvcpu_x86::start::GDT;
 
@@ -108,7 +108,7 @@ pub(super) fn write_system<M: AxMmHal>(space: &Space<M, Ept>) -> Verdict {
         space.write(IDT + 16 * vector, low)?;
         space.write(IDT + 16 * vector + 8, high)?;
     }
-    let tables = Tables::identity(TABLES, 4, Size::Large)?;
+    let tables = Tables::identity(TABLES, 4, Size::Large, entry::WRITE | entry::USER)?;
     Ok(tables.write(|address, entry| space.write(address, entry))?)
 }
 

@@ -170,7 +170,7 @@ pub(super) fn write_tables<S: Subject>(
     bench: &mut Bench<S>,
     pages: &[(u64, u64)],
 ) -> Verdict<Tables> {
-    let mut tables = Tables::identity(ROOT, 4, Size::Large)?;
+    let mut tables = Tables::identity(ROOT, 4, Size::Large, entry::WRITE | entry::USER)?;
     for (address, &(to, flags)) in (VIRTUAL..).step_by(0x1000).zip(pages) {
         tables.map(address, to, Size::Small, flags)?;
     }

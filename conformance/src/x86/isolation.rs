@@ -2,7 +2,7 @@
 
 use axvcpu_stage2::Perms;
 use axvcpu_x86::asm::*;
-use axvcpu_x86::paging::{Size, Tables};
+use axvcpu_x86::paging::{Size, Tables, entry};
 use axvcpu_x86::reg::{cr4, msr, rflags};
 
 use super::NamedCase;
@@ -185,7 +185,7 @@ fn control<S: Subject>(subject: &S) -> Verdict {
         g.jmp(again);
     })?;
     for root in TABLES_OF {
-        let tables = Tables::identity(root, 4, Size::Large)?;
+        let tables = Tables::identity(root, 4, Size::Large, entry::WRITE | entry::USER)?;
         bench.space.add(root, tables.as_slice().len() as u64, Some(Perms::RW))?;
         tables.write(|address, entry| bench.space.write(address, entry))?;
     }

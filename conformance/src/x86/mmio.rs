@@ -534,7 +534,7 @@ fn far_up<S: Subject>(subject: &S) -> Verdict {
             g.mov(mem(RSI) + 0xff8, R9);
         }
     })?;
-    let mut tables = Tables::identity(ROOT, 4, Size::Large)?;
+    let mut tables = Tables::identity(ROOT, 4, Size::Large, entry::WRITE | entry::USER)?;
     for (address, to) in (VIRTUAL..).step_by(0x1000).zip(PLACES) {
         tables.map(address, to, Size::Small, entry::WRITE)?;
     }

@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use axvcpu::AxResult;
+use axvcpu_x86::paging::{Size, Tables, entry};
 use axvcpu_x86::reg::gpr;
 use axvcpu_x86::start;
 use axvcpu_x86::start::{Mode, Start};
@@ -14,7 +16,7 @@ use super::layout::{
 };
 use super::memory_map::Entry;
 use crate::numbers::Numbers;
-use crate::{BuildError, GuestMemory, OutsideRam, RamRange};
+use crate::{BuildError, GuestMemory, RamRange};
 
 /// What a boot loader knows.
 pub(super) struct Boot<'a> {
@@ -57,26 +59,32 @@ pub(super) fn write(
     protocol: &Protocol,
     kernel: u64,
     boot: &Boot<'_>,
-) -> Result<First, OutsideRam> {
-    memory.write(GDT, &words(&start::GDT))?;
-    memory.write(CMDLINE, boot.bootargs.as_bytes())?;
-    memory.write(CMDLINE + boot.bootargs.len() as u64, &[0])?;
+) -> Result<First, BuildError> {
+    let put = |addr, bytes: &[u8]| {
+        memory.write(addr, bytes).map_err(|error| BuildError::Kernel(error.into()))
+    };
+    put(GDT, &words(&start::GDT))?;
+    put(CMDLINE, boot.bootargs.as_bytes())?;
+    put(CMDLINE + boot.bootargs.len() as u64, &[0])?;
     match protocol {
         Protocol::Linux(header) => {
-            page_tables(memory)?;
+            let tables = page_tables().map_err(|error| BuildError::Cpu { cpu: 0, error })?;
+            for (table, at) in tables.as_slice().iter().zip((tables.root()..).step_by(4096)) {
+                put(at, &words(table))?;
+            }
             let setup_data = match boot.seed {
                 Some(seed) => {
-                    memory.write(SETUP_DATA, &rng_seed(seed))?;
+                    put(SETUP_DATA, &rng_seed(seed))?;
                     SETUP_DATA
                 }
                 None => 0,
             };
-            memory.write(BOOT_PARAMS, &boot_params(header, kernel, setup_data, boot))?;
-            let start = Start { mode: Mode::Long, gdt: GDT, cr3: PML4 };
+            put(BOOT_PARAMS, &boot_params(header, kernel, setup_data, boot))?;
+            let start = Start { mode: Mode::Long, gdt: GDT, cr3: tables.root() };
             Ok(First { start, register: gpr::RSI, argument: BOOT_PARAMS })
         }
         Protocol::Pvh => {
-            memory.write(START_INFO, &start_info(boot))?;
+            put(START_INFO, &start_info(boot))?;
             let start = Start { mode: Mode::Protected, gdt: GDT, cr3: 0 };
             Ok(First { start, register: gpr::RBX, argument: START_INFO })
         }
@@ -87,27 +95,11 @@ fn words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// Maps the first 4 GiB to themselves, with the pages of 2 MiB that every CPU with long mode has (SDM volume 3, 5.5).
-fn page_tables(memory: &GuestMemory) -> Result<(), OutsideRam> {
-    const TABLE: u64 = 4096;
-    const GIB: u64 = 1 << 30;
-    const PAGE: u64 = 2 << 20;
-    const PRESENT: u64 = 1 << 0;
-    const WRITABLE: u64 = 1 << 1;
-    const LARGE: u64 = 1 << 7;
-    let pointers = PML4 + TABLE;
-    let directories = pointers + TABLE;
-    memory.write(PML4, &words(&[pointers | PRESENT | WRITABLE]))?;
-    for gib in 0..MAPPED / GIB {
-        let directory = directories + gib * TABLE;
-        memory.write(pointers + 8 * gib, &words(&[directory | PRESENT | WRITABLE]))?;
-        let pages: Vec<_> = (gib * GIB..(gib + 1) * GIB)
-            .step_by(PAGE as usize)
-            .map(|page| page | PRESENT | WRITABLE | LARGE)
-            .collect();
-        memory.write(directory, &words(&pages))?;
-    }
-    Ok(())
+/// The tables that long mode starts with: the first 4 GiB mapped to themselves, with the pages of 2 MiB that every CPU with
+/// long mode has (SDM volume 3, 5.5). They are the supervisor's, so that kernels may switch on SMEP and SMAP before they
+/// have tables of their own.
+fn page_tables() -> AxResult<Tables> {
+    Tables::identity(PML4, MAPPED >> 30, Size::Large, entry::WRITE)
 }
 
 /// A `setup_data` with a seed for the kernel's random numbers (boot.rst; kernels that do not know it skip it).

@@ -131,8 +131,10 @@ fn translate(memory: &GuestMemory, root: u64, addr: u64) -> Option<u64> {
         if entry & 3 != 3 {
             return None;
         }
+        let is_page = level == 0 || entry & 0x80 != 0;
+        assert!(!is_page || entry & 4 == 0, "programs have nothing here: {entry:#x}");
         let base = entry & 0x000f_ffff_ffff_f000;
-        if level == 0 || entry & 0x80 != 0 {
+        if is_page {
             return Some(base | addr & ((1 << shift) - 1));
         }
         table = base;

@@ -90,8 +90,9 @@ impl<A: AxArchVCpu + Send> X86Vm<A> {
         };
         let map = memory_map(memory.ranges());
         let told = Boot { bootargs, initrd, map: &map, seed };
-        let first = boot::write(&memory, &protocol, kernel.start, &told)
-            .and_then(|first| memory.write(ACPI, &acpi::build(cpus as u8)).map(|()| first))
+        let first = boot::write(&memory, &protocol, kernel.start, &told)?;
+        memory
+            .write(ACPI, &acpi::build(cpus as u8))
             .map_err(|error| BuildError::Kernel(error.into()))?;
 
         let memory = Arc::new(memory);

@@ -9,7 +9,7 @@ use axvcpu_cli::memory::GuestRam;
 use axvcpu_kvm::{Kvm, KvmConfig, KvmMachine, KvmSetup, KvmVCpu, MachineConfig};
 use axvcpu_x86::asm::Asm;
 use axvcpu_x86::ept::{Ept, Perms, Stage2};
-use axvcpu_x86::paging::{Size, Tables};
+use axvcpu_x86::paging::{Size, Tables, entry};
 use axvcpu_x86::start::{GDT, Mode, Start};
 
 pub(crate) type Mm = <LinuxHal as AxVCpuHal>::MmHal;
@@ -70,7 +70,7 @@ impl Bench {
         for (at, entry) in (GDT_AT..).step_by(8).zip(GDT) {
             this.write(at, &entry.to_le_bytes());
         }
-        let tables = Tables::identity(TABLES, 4, Size::Large).unwrap();
+        let tables = Tables::identity(TABLES, 4, Size::Large, entry::WRITE | entry::USER).unwrap();
         let write = |at, entry: u64| {
             this.write(at, &entry.to_le_bytes());
             Ok::<_, ()>(())
