@@ -149,6 +149,8 @@ fn contents(file: &[u8]) -> Result<Contents<'_>, LoadError> {
         return damaged("its program headers are too short");
     }
     let mut contents = Contents::default();
+    // Notes that do not overlap are no more than the file. So looking through them takes no longer than reading it.
+    let mut room_for_notes = file.len();
     for index in 0..count {
         // At most 2^16 of at most 2^16 bytes, so only the sum with `table` can overflow.
         let at = table.checked_add(index * size).ok_or(CUT)?;
@@ -181,6 +183,9 @@ fn contents(file: &[u8]) -> Result<Contents<'_>, LoadError> {
                     what: "it is a program for Linux, not one that runs without an operating system",
                 });
             }
+            PT_DYNAMIC if contents.is_dynamic => {
+                return damaged("it has more than one dynamic section");
+            }
             PT_DYNAMIC => {
                 contents.is_dynamic = true;
                 let data = range()
@@ -192,7 +197,12 @@ fn contents(file: &[u8]) -> Result<Contents<'_>, LoadError> {
                 }
             }
             // Nobody has to understand notes, so damaged ones are none.
-            PT_NOTE => contents.notes.extend(range()),
+            PT_NOTE => {
+                if let Some(notes) = range().filter(|notes| notes.len() <= room_for_notes) {
+                    room_for_notes -= notes.len();
+                    contents.notes.push(notes);
+                }
+            }
             _ => {}
         }
     }

@@ -278,6 +278,7 @@ fn hostile_elf_files() {
         (elf(&[good], |f| f[24] = 1), "not at the address of an instruction"),
         (elf(&[good, (1, BASE + 63, BASE + 63, b"x", 1)], |_| ()), "overlap"),
         (elf(&[good; 65], |_| ()), "64 segments"),
+        (elf(&[good, (2, 0, 0, b"", 0), (2, 0, 0, b"", 0)], |_| ()), "more than one dynamic"),
         // A position-independent one whose place overflows.
         (elf(&[(1, u64::MAX - 64, 0, b"x", 64)], |f| f[16] = 3), "raise --memory"),
         (elf(&[(1, u64::MAX - (1 << 31), 0, b"x", 1 << 30)], |f| f[16] = 3), "raise --memory"),

@@ -256,6 +256,30 @@ fn pvh_entries() {
     assert!(matches!(load(&outside).unwrap().protocol, Protocol::Linux(_)));
 }
 
+/// Each of some thousand headers for the same notes: they are looked at once.
+#[test]
+fn notes_that_overlap_take_no_time() {
+    const HEADERS: u16 = 0x4000;
+    let table = 64 + 56 * usize::from(HEADERS);
+    let mut file = program(b"", |_| ());
+    let (header, code) = (file[..64].to_vec(), file.split_off(64 + 2 * 56));
+    let mut segment = file[64..64 + 56].to_vec();
+    segment[8..16].copy_from_slice(&(table as u64).to_le_bytes());
+    let size = 4 << 20;
+    let mut note = 4u32.to_le_bytes().to_vec();
+    note.resize(56, 0);
+    note[8..16].copy_from_slice(&(table as u64 + 64).to_le_bytes());
+    note[32..40].copy_from_slice(&(size as u64).to_le_bytes());
+    let mut file = [header, segment].concat();
+    (1..HEADERS).for_each(|_| file.extend(&note));
+    file.extend(code);
+    file.resize(table + 64 + size, 0);
+    file[56..58].copy_from_slice(&HEADERS.to_le_bytes());
+    let start = std::time::Instant::now();
+    assert!(matches!(load(&file).unwrap().protocol, Protocol::Linux(_)));
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
 #[test]
 fn damaged_files_never_panic() {
     let mut numbers = crate::numbers::Numbers(7);
