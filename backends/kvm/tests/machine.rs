@@ -14,7 +14,7 @@ use axvcpu::{AxVCpuExitReason as Exit, Fence, GuestPhysAddr, VCpuState};
 use axvcpu_kvm::{Irqchip, KvmSetup, MachineConfig, MsrExits};
 use axvcpu_x86::asm::*;
 use axvcpu_x86::ept::Perms;
-use axvcpu_x86::reg::gpr;
+use axvcpu_x86::reg::{gpr, msr};
 use common::{Bench, CODE, assemble, cpu, kvm, long_mode};
 
 /// Without the kernel's interrupt controllers.
@@ -59,6 +59,28 @@ fn more_ranges_than_the_kernel_takes_are_refused() {
     let refused = axvcpu_kvm::KvmMachine::new(kvm, &MachineConfig { msr_exits, ..bare() });
     let text = refused.err().unwrap().to_string();
     assert!(text.contains("more than 16 ranges"), "{text}");
+}
+
+#[test]
+fn memory_is_cached_and_string_instructions_are_fast() {
+    let Some(kvm) = kvm("what firmware leaves in registers") else { return };
+    let _cpu = cpu();
+    let code = assemble(|a| {
+        for register in [msr::MTRR_DEF_TYPE, msr::MISC_ENABLE] {
+            a.li(RCX, register.into());
+            a.rdmsr();
+            a.out_imm(0x10, EAX);
+        }
+    });
+    let mut bench = Bench::new(kvm, &bare(), &code);
+    let vcpu = bench.add(KvmSetup::Start(long_mode()));
+    vcpu.bind().unwrap();
+    let read = || match vcpu.run() {
+        Ok(Exit::IoWrite { data, .. }) => data,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(read(), 0x806, "write-back by default");
+    assert_eq!(read() & 1, 1, "fast strings");
 }
 
 /// Adds up in registers of two kinds, and writes each sum to a port.
