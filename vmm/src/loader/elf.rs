@@ -105,11 +105,10 @@ impl<'a> Elf<'a> {
         self.notes.iter().find_map(|notes| find_note(notes, name, kind))
     }
 
-    /// Whether something is loaded to this guest physical address.
-    pub(crate) fn is_loaded(&self, addr: u64) -> bool {
-        self.segments.iter().any(|s| {
-            addr.checked_sub(s.addr.saturating_add(self.bias)).is_some_and(|at| at < s.size)
-        })
+    /// Where the byte goes that has this physical address in the file; `None` if there is none.
+    pub(crate) fn loaded_to(&self, addr: u64) -> Option<u64> {
+        let is_loaded = self.segments.iter().any(|s| addr >= s.addr && addr - s.addr < s.size);
+        if is_loaded { addr.checked_add(self.bias) } else { None }
     }
 }
 

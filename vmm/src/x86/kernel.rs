@@ -62,7 +62,8 @@ fn pvh_entry(note: &[u8], elf: &Elf<'_>) -> Result<u64, LoadError> {
         _ => None,
     };
     entry
-        .filter(|&entry| entry <= u32::MAX.into() && elf.is_loaded(entry))
+        .and_then(|entry| elf.loaded_to(entry))
+        .filter(|&entry| entry <= u32::MAX.into())
         .ok_or(LoadError::Damaged { what: "its PVH entry point lies outside of what it loads" })
 }
 

@@ -232,6 +232,10 @@ fn pvh_entries() {
         assert_eq!(kernel.protocol, Protocol::Pvh);
         assert_eq!((kernel.loaded.entry, kernel.loaded.start), (0x20_0010, 0x20_0000));
     }
+    // What moves takes its entry along.
+    let moved = program(&note(XEN, 18, &0x20_0010u32.to_le_bytes()), |f| f[16] = 3);
+    let loaded = load(&moved).unwrap().loaded;
+    assert_eq!((loaded.entry, loaded.start), (0x40_0010, 0x40_0000));
     for entry in [0, 0x1f_ffff, 0x20_1000, u64::MAX, 1 << 32 | 0x20_0010] {
         let notes = note(XEN, 18, &entry.to_le_bytes());
         assert!(message(&program(&notes, |_| ())).contains("PVH entry"), "{entry:#x}");
