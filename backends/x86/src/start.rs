@@ -29,6 +29,9 @@ pub struct Start {
     pub cr3: u64,
 }
 
+/// Where a CPU begins after a reset: the one place above 1 MiB that real mode reaches (SDM volume 3, 11.1.4).
+pub const RESET_VECTOR: u64 = 0xffff_fff0;
+
 /// The selector of the code segment in [`GDT`] of 64 bits.
 pub const CODE64: u16 = 0x10;
 /// The selector of the data segment.
@@ -92,9 +95,8 @@ impl Start {
         };
         Some(match self.mode {
             Mode::Real => {
-                // The reset vector is the one place above 1 MiB (SDM volume 3, 11.1.4).
                 let (selector, base) = match entry {
-                    0xffff_fff0 => (0xf000, 0xffff_0000),
+                    RESET_VECTOR => (0xf000, 0xffff_0000),
                     0..=0xf_ffff => ((entry >> 4 & 0xf000) as u16, entry & 0xf_0000),
                     _ => return None,
                 };

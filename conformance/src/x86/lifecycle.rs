@@ -167,7 +167,7 @@ fn real_mode<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn reset_vector<S: Subject>(subject: &S) -> Verdict {
-    const ENTRY: u64 = 0xffff_fff0;
+    const ENTRY: u64 = axvcpu_x86::start::RESET_VECTOR;
     let mut bench = Bench::empty(subject)?;
     bench.space.add(ENTRY & !0xfff, 1, Some(Perms::RX))?;
     // CS to `cx`, and the call.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use axvcpu::{AxArchVCpu, AxVCpuHal, GuestPhysAddr};
 use axvcpu_x86::ept::Ept;
-use axvcpu_x86::start::Start;
+use axvcpu_x86::start::{RESET_VECTOR, Start};
 
 use super::acpi;
 use super::board::Board;
@@ -24,9 +24,6 @@ pub type X86Vm<A> = Vm<A, Board>;
 
 /// The most CPUs a machine can have: the numbers of local APICs are bytes, and the last means all of them.
 pub const MAX_CPUS: usize = 255;
-
-/// Where CPUs begin that the guest has not started: the reset vector (SDM volume 3, 11.1.4).
-const RESET_VECTOR: u64 = 0xffff_fff0;
 
 const PAGE: u64 = 4096;
 
