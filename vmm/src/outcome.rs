@@ -15,7 +15,8 @@ pub enum Outcome {
         /// Whether memory may be kept.
         warm: bool,
     },
-    /// The guest switched itself off or asked for a restart because it had failed.
+    /// The guest switched itself off or asked for a restart because it had failed, or met a fault that it could not
+    /// handle.
     Crashed {
         /// Whether it asked for a restart.
         reboot: bool,
@@ -46,9 +47,9 @@ impl fmt::Display for Outcome {
             Self::PowerOff => f.write_str("the guest powered off"),
             Self::Reboot { warm: false } => f.write_str("the guest asked for a reboot"),
             Self::Reboot { warm: true } => f.write_str("the guest asked for a warm reboot"),
-            Self::Crashed { .. } => f.write_str(
-                "the guest failed: it reported so, or met a fault that it could not handle",
-            ),
+            Self::Crashed { .. } => {
+                f.write_str("the guest reported a failure, or met a fault that it could not handle")
+            }
             Self::AllCpusStopped => f.write_str("all CPUs of the guest have stopped"),
             Self::CpuFailed { cpu, error } => write!(f, "CPU {cpu} failed: {error}"),
             Self::UnknownExit { cpu, exit: AxVCpuExitReason::FailEntry { reason } } => {

@@ -44,7 +44,8 @@ pub trait Firmware<A: AxArchVCpu>: Sized {
     fn call(&self, vm: &Vm<A, Self>, host: &impl VmHost, call: Call) -> AxResult<Next>;
 
     /// Does what concerns the architecture alone: interrupts between CPUs, system registers, I/O ports that no device
-    /// has, exits the run loop does not know. An exit that asks for a value is answered here. `None`, the default, if it does not either. Runs like [`call`](Self::call).
+    /// has, exits the run loop does not know. An exit that asks for a value is answered here. `None`, the default, if it
+    /// does not either. Runs like [`call`](Self::call).
     fn exit(
         &self,
         vm: &Vm<A, Self>,

@@ -51,7 +51,7 @@ pub(crate) struct Run {
     /// The initial RAM disk for a Linux kernel
     #[arg(long, short, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
-    /// The kernel's command line
+    /// The kernel's command line. Linux for x86 says nothing without console=ttyS0
     #[arg(
         long,
         short,
@@ -90,7 +90,7 @@ pub(crate) enum Backend {
     Auto,
     /// A RISC-V hart in software
     Soft,
-    /// Linux's KVM
+    /// Linux's KVM, for x86-64 guests
     Kvm,
 }
 
