@@ -13,6 +13,7 @@ use axvcpu_x86::start::Mode;
 use super::super::layout::{BOOT_PARAMS, GDT, HOLE_END, PML4, START_INFO};
 use super::*;
 use crate::loader::{u32_at, u64_at};
+use crate::numbers::Numbers;
 use crate::testing::files::elf;
 use crate::testing::{ArmFake, Console, Heap, Program, Threads, Virtual};
 use crate::{ExitKind, Outcome, PowerState};
@@ -212,6 +213,44 @@ fn ends() {
     ] {
         assert_eq!(end(exit), Outcome::UnknownExit { cpu: 0, exit });
     }
+}
+
+/// Whatever guests do to ports ends in nothing but what a PC does: answers that fit, and its ends.
+#[test]
+fn no_port_access_does_harm() {
+    const STEPS: usize = 2000;
+    const PORTS: [u16; 5] = [0x3f8, 0x600, 0x64, 0xcf9, 0xffff];
+    const WIDTHS: [AccessWidth; 3] = [AccessWidth::Byte, AccessWidth::Word, AccessWidth::Dword];
+    let mut ended = 0;
+    for seed in 0..50 {
+        let mut numbers = Numbers(seed);
+        let mut asked = AccessWidth::Dword;
+        let program: Program = Box::new(move |regs| {
+            let answer = regs.answers.last().copied().unwrap_or(0);
+            assert_eq!(answer & !asked.mask(), 0, "{asked:?}");
+            if regs.step == STEPS {
+                return Exit::SystemCrash;
+            }
+            let port = match numbers.next() % 4 {
+                0 => numbers.next() as u16,
+                _ => PORTS[numbers.next() as usize % PORTS.len()]
+                    .wrapping_add(numbers.next() as u16 % 12)
+                    .wrapping_sub(4),
+            };
+            let width = WIDTHS[numbers.next() as usize % WIDTHS.len()];
+            if numbers.next() % 2 == 0 {
+                asked = width;
+                return read(port, width);
+            }
+            write(port, width, numbers.next() & width.mask())
+        });
+        match machine(vec![program]).vm.run_vcpu(0, &Threads::new()) {
+            Outcome::Crashed { .. } => {}
+            Outcome::PowerOff | Outcome::Reboot { .. } => ended += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(ended > 10, "{ended}");
 }
 
 #[test]
