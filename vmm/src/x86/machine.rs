@@ -149,8 +149,8 @@ fn place_initrd(
     }
     let needed = kernel_end.saturating_add(size).saturating_add(PAGE);
     if needed > highest.min(HOLE) {
-        let what =
-            "it does not fit between the kernel and the highest address that an initrd can have";
+        let what = "it does not fit between the kernel and the highest address that an initrd can \
+                    have; make it smaller";
         return Err(LoadError::Unsupported { what });
     }
     let what = "the kernel together with its initrd";
