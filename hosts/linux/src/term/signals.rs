@@ -8,12 +8,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::raw;
 
 /// How long an orderly end may take before the signal's own effect is let through.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Signals that come so soon after the first one say the same: timeout(1) tells the program, and then its group.
+const ECHO: Duration = Duration::from_millis(100);
 
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
@@ -86,7 +89,7 @@ pub(crate) fn handle(end: impl Fn(i32) + Send + 'static) -> io::Result<()> {
                 libc::SIGCONT => raw::resume(),
                 signal if ENDING.contains(&signal) => {
                     end(signal);
-                    let again = Set::of(ENDING).wait_for(GRACE);
+                    let again = again();
                     raw::restore();
                     die(again.unwrap_or(signal));
                 }
@@ -95,6 +98,17 @@ pub(crate) fn handle(end: impl Fn(i32) + Send + 'static) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Waits for a second signal that asks the program to end, until its grace is over.
+fn again() -> Option<i32> {
+    let start = Instant::now();
+    loop {
+        let signal = Set::of(ENDING).wait_for(GRACE.saturating_sub(start.elapsed()));
+        if signal.is_none() || start.elapsed() > ECHO {
+            return signal;
+        }
+    }
 }
 
 /// Stops the program as Ctrl-Z stops others; returns when it is continued.
