@@ -120,9 +120,9 @@ impl Bus {
         }
         let slot = candidates.first()?;
         let offset = addr.wrapping_sub(slot.base); // below the slot: far outside of it
-        let bytes = width.bytes() as u64;
-        let inside = offset < slot.size && bytes <= slot.size - offset;
-        (inside && offset & (bytes - 1) == 0).then_some((&*slot.device, offset))
+        let low = width.bytes() as u64 - 1;
+        // Of an aligned access these are the bits that its last byte has besides.
+        (offset & low == 0 && offset | low < slot.size).then_some((&*slot.device, offset))
     }
 }
 

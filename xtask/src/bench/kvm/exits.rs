@@ -28,9 +28,10 @@ struct Variant {
     target: Option<f64>,
 }
 
-const VARIANTS: [Variant; 3] = [
+const VARIANTS: [Variant; 4] = [
     Variant { argument: "raw", about: "a loop around `KVM_RUN`", target: None },
     Variant { argument: "ioctls", about: "`kvm-ioctls`", target: None },
+    Variant { argument: "run", about: "`AxVCpu::run`", target: None },
     Variant { argument: "axvcpu", about: "`AxVCpu::run` and a bus", target: Some(45.0) },
 ];
 
