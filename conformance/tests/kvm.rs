@@ -3,6 +3,7 @@
 
 mod watch;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -86,14 +87,15 @@ fn is_here() -> bool {
     match Kvm::open() {
         Ok(_) => true,
         Err(error) => {
-            println!("\n  kvm: all cases  skipped: {error}");
+            // Past the harness, which shows what a test prints only if it fails.
+            let _ = writeln!(std::io::stdout(), "\n  kvm: all cases  skipped: {error}");
             false
         }
     }
 }
 
 #[test]
-fn without_interrupt_controllers() {
+fn kvm_without_interrupt_controllers() {
     if !is_here() {
         return;
     }
@@ -107,7 +109,7 @@ fn without_interrupt_controllers() {
 }
 
 #[test]
-fn per_cpu() {
+fn kvm_per_cpu() {
     if !is_here() {
         return;
     }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -20,7 +21,8 @@ fn is_here(test: &str) -> bool {
     let row = done.stdout.lines().find(|line| line.starts_with("kvm")).unwrap().to_owned();
     let works = row.contains(" yes ");
     if !works {
-        println!("  kvm: {test}  skipped: {row}");
+        // Past the harness, which shows what a test prints only if it fails.
+        let _ = writeln!(std::io::stdout(), "  kvm: {test}  skipped: {row}");
     }
     works
 }

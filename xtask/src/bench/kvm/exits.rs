@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn only_a_variant_with_a_target_can_miss_it() {
         let met = |each| Exits { counter: Counter::Valgrind, each }.is_met();
-        assert!(met([36.0, 76.0, 45.0]));
-        assert!(!met([36.0, 76.0, 45.1]));
+        assert!(met([36.0, 76.0, 99.0, 45.0]));
+        assert!(!met([36.0, 76.0, 10.0, 45.1]));
     }
 }
