@@ -15,9 +15,14 @@ pub const MAX_CPUS: usize = 64;
 
 const NOT_YET: usize = usize::MAX;
 
+/// What a thread has as a physical CPU; in one place, because every run of a vCPU uses both.
+struct Here {
+    id: Cell<usize>,
+    current: Cell<*mut ()>,
+}
+
 thread_local! {
-    static ID: Cell<usize> = const { Cell::new(NOT_YET) };
-    static CURRENT: Cell<*mut ()> = const { Cell::new(ptr::null_mut()) };
+    static HERE: Here = const { Here { id: Cell::new(NOT_YET), current: Cell::new(ptr::null_mut()) } };
 }
 
 struct Slot {
@@ -36,10 +41,10 @@ static NEXT_UNREGISTERED: AtomicUsize = AtomicUsize::new(MAX_CPUS);
 
 #[inline]
 pub(super) fn id() -> usize {
-    match ID.get() {
+    match HERE.with(|here| here.id.get()) {
         NOT_YET => {
             let id = NEXT_UNREGISTERED.fetch_add(1, Ordering::Relaxed);
-            ID.set(id);
+            HERE.with(|here| here.id.set(id));
             id
         }
         id => id,
@@ -49,17 +54,17 @@ pub(super) fn id() -> usize {
 /// Whether the calling thread has this id, which some thread has: none has `NOT_YET`.
 #[inline]
 pub(super) fn is(cpu: usize) -> bool {
-    ID.get() == cpu
+    HERE.with(|here| here.id.get()) == cpu
 }
 
 #[inline]
 pub(super) fn load_current() -> *mut () {
-    CURRENT.get()
+    HERE.with(|here| here.current.get())
 }
 
 #[inline]
 pub(super) fn store_current(word: *mut ()) {
-    CURRENT.set(word);
+    HERE.with(|here| here.current.set(word));
 }
 
 /// Wakes a registered thread, or lets its next sleep end at once. Other ids never sleep.
@@ -121,13 +126,13 @@ impl Cpu {
     ///
     /// See [`RegisterError`].
     pub fn register() -> Result<Self, RegisterError> {
-        if ID.get() != NOT_YET {
+        if HERE.with(|here| here.id.get()) != NOT_YET {
             return Err(RegisterError::AlreadyACpu);
         }
         for (id, slot) in SLOTS.iter().enumerate() {
             if !slot.taken.swap(true, Ordering::Acquire) {
                 slot.event.forget(); // what was meant for the thread before
-                ID.set(id);
+                HERE.with(|here| here.id.set(id));
                 return Ok(Self { id, _not_send: PhantomData });
             }
         }
@@ -164,7 +169,7 @@ impl Cpu {
 
 impl Drop for Cpu {
     fn drop(&mut self) {
-        ID.set(NOT_YET);
+        HERE.with(|here| here.id.set(NOT_YET));
         SLOTS[self.id].signalled.store(0, Ordering::Relaxed);
         SLOTS[self.id].taken.store(false, Ordering::Release);
     }
