@@ -1,0 +1,15 @@
+//! The code of the book's porting guide, as tests: `cargo test` compiles and runs every block marked as Rust.
+//!
+//! Blocks that the book includes from source files are marked `rs`, which looks the same in the book and is left alone
+//! here: those files have tests of their own.
+
+/// Makes the code of each chapter a test.
+macro_rules! chapters {
+    ($($name:ident: $file:literal,)*) => {
+        $(#[cfg(doctest)] #[doc = include_str!($file)] mod $name {})*
+    };
+}
+
+chapters! {
+    platform: "src/guide/platform.md",
+}
