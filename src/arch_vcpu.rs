@@ -9,8 +9,10 @@ use crate::{
 /// One architecture's virtual CPU.
 ///
 /// [`AxVCpu`](crate::AxVCpu) calls every method with exclusive access and in the order its state machine
-/// allows; between [`bind`](Self::bind) and [`unbind`](Self::unbind) always on the same physical CPU. A backend
-/// therefore needs no lock and no state machine of its own.
+/// allows. [`run`](Self::run), with what comes before an entry ([`fence`](Self::fence),
+/// [`set_interrupt_line`](Self::set_interrupt_line), [`inject_interrupt`](Self::inject_interrupt)), and
+/// [`unbind`](Self::unbind) come on the physical CPU of the [`bind`](Self::bind); what looks at a vCPU that does not
+/// run may come from any thread. A backend therefore needs no lock and no state machine of its own.
 ///
 /// The methods without a body are the contract. Those with one are capabilities: a backend that lacks one
 /// keeps the default, which answers [`Unsupported`](AxError::Unsupported) unless its text says otherwise.
