@@ -11,5 +11,6 @@ macro_rules! chapters {
 }
 
 chapters! {
+    architecture: "src/guide/architecture.md",
     platform: "src/guide/platform.md",
 }
