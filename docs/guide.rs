@@ -12,5 +12,7 @@ macro_rules! chapters {
 
 chapters! {
     architecture: "src/guide/architecture.md",
+    concepts: "src/guide/concepts.md",
+    interrupts: "src/guide/interrupts.md",
     platform: "src/guide/platform.md",
 }
