@@ -14,5 +14,8 @@ chapters! {
     architecture: "src/guide/architecture.md",
     concepts: "src/guide/concepts.md",
     interrupts: "src/guide/interrupts.md",
+    migrating: "src/guide/migrating.md",
+    performance: "src/guide/performance.md",
     platform: "src/guide/platform.md",
+    troubleshooting: "src/guide/troubleshooting.md",
 }
