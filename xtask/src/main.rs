@@ -4,6 +4,7 @@ mod arch;
 mod assets;
 mod bare;
 mod bench;
+mod book;
 mod cargo;
 mod demo;
 mod fixed;
@@ -38,6 +39,8 @@ enum Command {
     Test(test::Options),
     /// Measure speed, next to QEMU's
     Bench(bench::Options),
+    /// Build the book, and the documentation of all crates
+    Book(book::Options),
 }
 
 fn main() -> ExitCode {
@@ -57,5 +60,6 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Run(options) => Ok(run::command(&options)),
         Command::Test(options) => test::command(&options),
         Command::Bench(options) => bench::command(&options),
+        Command::Book(options) => book::command(&options),
     }
 }
