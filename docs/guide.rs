@@ -1,4 +1,5 @@
-//! The code of the book's porting guide, as tests: `cargo test` compiles and runs every block marked as Rust.
+//! The code of the book's porting guide and of the crates' READMEs, as tests: `cargo test` compiles and runs every
+//! block marked as Rust.
 //!
 //! Blocks that the book includes from source files are marked `rs`, which looks the same in the book and is left alone
 //! here: those files have tests of their own.
@@ -18,4 +19,8 @@ chapters! {
     performance: "src/guide/performance.md",
     platform: "src/guide/platform.md",
     troubleshooting: "src/guide/troubleshooting.md",
+    readme_conformance: "../conformance/README.md",
+    readme_riscv: "../backends/riscv/README.md",
+    readme_soft: "../backends/soft/README.md",
+    readme_stage2: "../backends/stage2/README.md",
 }

@@ -34,6 +34,7 @@ pub(super) fn check(workspace: &Path) -> Result<Vec<String>> {
         }
     }
     wrong.extend(not_in_summary(&book, &chapters, &pages));
+    wrong.extend(crates_without_readme(workspace)?);
     Ok(wrong)
 }
 
@@ -57,14 +58,31 @@ fn read_pages(folder: &Path, pages: &mut BTreeMap<PathBuf, String>) -> Result<()
     Ok(())
 }
 
-/// The READMEs of the workspace and of its crates, which are at most two folders deep.
+/// The READMEs of the workspace.
 fn readmes(workspace: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+    Ok(files_in_crates(workspace, "README.md")?.into_iter().collect())
+}
+
+/// Crates that nobody is told what they are for.
+fn crates_without_readme(workspace: &Path) -> Result<Vec<String>> {
+    let mut without = Vec::new();
+    for manifest in files_in_crates(workspace, "Cargo.toml")? {
+        if !manifest.with_file_name("README.md").is_file() {
+            let name = manifest.strip_prefix(workspace).unwrap_or(&manifest).display();
+            without.push(format!("{name}: there is no README.md beside it"));
+        }
+    }
+    Ok(without)
+}
+
+/// The files called `name` in the workspace's folder and those of its crates, which are at most two folders deep.
+fn files_in_crates(workspace: &Path, name: &str) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
     let mut folders = vec![(workspace.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        let readme = folder.join("README.md");
-        if readme.is_file() {
-            found.push(readme);
+        let file = folder.join(name);
+        if file.is_file() {
+            found.insert(file);
         }
         if depth == 2 {
             continue;
