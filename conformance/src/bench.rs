@@ -15,29 +15,44 @@ use crate::report::{Failure, Place, Stop, Verdict, fail};
 use crate::subject::Subject;
 
 pub(crate) type Exit = AxVCpuExitReason;
-pub(crate) type Mm<S> = <<<S as Subject>::Arch as AxArchVCpu>::Hal as AxVCpuHal>::MmHal;
+/// The host memory that a subject's guests live in.
+pub type Mm<S> = <<<S as Subject>::Arch as AxArchVCpu>::Hal as AxVCpuHal>::MmHal;
 type CreateConfig<S> = <<S as Subject>::Arch as AxArchVCpu>::CreateConfig;
-pub(crate) type SetupConfig<S> = <<S as Subject>::Arch as AxArchVCpu>::SetupConfig;
+/// What a subject's vCPUs are set up with.
+pub type SetupConfig<S> = <<S as Subject>::Arch as AxArchVCpu>::SetupConfig;
 
 /// Exits that concern nobody (host interrupts, an interpreter's turns) after which a guest must have got
 /// somewhere.
 const PATIENCE: usize = 200_000;
 
-/// A guest program in the making: what the guests of every architecture do. Each has its own instructions besides.
-pub(crate) trait Program: Sized {
-    /// Assembles `body` between what every guest begins with, which installs its handler, and the program's end.
+/// A guest program in the making: what the guests of every architecture do. Each has its own instructions besides, those
+/// that cases for every architecture need are [`Instructions`](crate::generic::Instructions).
+///
+/// Implemented by an assembler for guests. The suite calls the methods to append to the program what they name, in the
+/// order in which the guest does it. A method may use any register, except those that an implementation of
+/// [`Instructions`](crate::generic::Instructions) promises to keep.
+pub trait Program: Sized {
+    /// Assembles `body` between what every guest begins with, which installs its handler, and the program's end, which
+    /// makes the call [`END`](Isa::END) for ever.
+    ///
+    /// The handler reports every trap with the call [`TRAP`](Isa::TRAP), and goes on where the guest was interrupted. The
+    /// program starts at [`CODE`](Isa::CODE). What begins it keeps the register [`NUMBER`](Isa::NUMBER).
+    ///
+    /// # Errors
+    ///
+    /// The case fails with what is wrong with the program.
     fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>>;
 
-    /// Reports a number that tells one place in the program from another.
+    /// Reports a number that tells one place in the program from another: the call [`REPORT`](Isa::REPORT).
     fn mark(&mut self, number: u64);
 
-    /// Waits for an interrupt.
+    /// Waits for an interrupt, once. Nothing is pending: it halts.
     fn wfi(&mut self);
 
     /// Waits for interrupts, for ever.
     fn wait_for_ever(&mut self);
 
-    /// Reports the word at an address, for ever.
+    /// Reports the 64 bits at an address, for ever.
     fn report_for_ever(&mut self, address: u64);
 
     /// Executes for ever without leaving the guest, counting in the first word of data.
@@ -45,10 +60,11 @@ pub(crate) trait Program: Sized {
 }
 
 /// A guest's call to the suite: its number and its arguments.
-pub(crate) type Call = (u64, [u64; 6]);
+pub type Call = (u64, [u64; 6]);
 
-/// What is special about the guests of an architecture.
-pub(crate) trait Isa {
+/// What is special about the guests of an architecture: where they live, and how they call the suite. Implemented by a type
+/// that needs no value.
+pub trait Isa {
     /// The stage-2 tables.
     type Format: Format + Send + Sync;
     /// A program.
@@ -64,8 +80,9 @@ pub(crate) trait Isa {
     const DATA_PAGES: u64;
     /// Addresses at which there is nothing.
     const DEVICE: u64;
-    /// A page whose mapping changes.
-    const WINDOW: u64 = Self::DATA + 0x10_0000;
+    /// A page whose mapping changes. Not a round number: a TLB that picks its entries by the lower bits of addresses, and has
+    /// few of them, would drop this one's for the code's or the data's, and be right without a fence.
+    const WINDOW: u64 = Self::DATA + 0x10_5000;
     /// Memory that it leads to.
     const FIRST: u64 = Self::DATA + 0x20_0000;
     /// Other memory that it leads to.
@@ -86,6 +103,10 @@ pub(crate) trait Isa {
 
     /// The number and the arguments of the guest's call to the suite, if `exit`, the last of `vcpu`, is one. Guests make
     /// hypercalls, unless those of their architecture do not always arrive.
+    ///
+    /// # Errors
+    ///
+    /// The case fails with what reading the arguments failed with.
     fn call<A: AxArchVCpu>(exit: &Exit, vcpu: &AxVCpu<A>) -> Verdict<Option<Call>> {
         let _ = vcpu;
         Ok(match *exit {
@@ -94,19 +115,24 @@ pub(crate) trait Isa {
         })
     }
 
-    /// What the handler reports.
+    /// What the handler reports: whatever the architecture tells of a trap. Failures show it.
     type Trap: Copy + Debug + PartialEq;
 
     /// Reads the arguments of [`TRAP`](Self::TRAP).
     fn trap(args: [u64; 6]) -> Self::Trap;
 }
 
-/// The guests of an architecture on a subject.
-pub(crate) trait GuestsOf<S: Subject>: Isa {
+/// The guests of an architecture on a subject: what depends on the backend under test.
+pub trait GuestsOf<S: Subject>: Isa {
     /// The shape of the stage-2 tables that the backend is given.
     fn format(subject: &S) -> Self::Format;
 
-    /// Puts what guests need besides their program and their data into memory.
+    /// Puts what guests need besides their program and their data into memory; called for every machine, before its
+    /// vCPUs are made.
+    ///
+    /// # Errors
+    ///
+    /// The case fails with them.
     fn furnish(space: &mut Space<Mm<S>, Self::Format>) -> Verdict {
         let _ = space;
         Ok(())

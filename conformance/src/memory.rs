@@ -8,7 +8,7 @@ use axvcpu::{AxError, AxMmHal, AxResult, GuestPhysAddr, HostPhysAddr};
 use axvcpu_stage2::{Format, PAGE_SIZE, Perms, Stage2};
 
 /// A guest's address space. It outlives the vCPUs that were given its root.
-pub(crate) struct Space<M: AxMmHal, F: Format> {
+pub struct Space<M: AxMmHal, F: Format> {
     stage2: Stage2<M, F>,
     frames: Vec<Frame<M>>,
 }
@@ -29,17 +29,24 @@ impl<M: AxMmHal> Drop for Frame<M> {
 }
 
 impl<M: AxMmHal, F: Format> Space<M, F> {
-    pub(crate) fn new(format: F) -> AxResult<Self> {
+    /// An address space with nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// What [`Stage2`] refuses, here and below; [`InvalidInput`](AxError::InvalidInput) for an address that is not of
+    /// this memory.
+    pub fn new(format: F) -> AxResult<Self> {
         Ok(Self { stage2: Stage2::new(format)?, frames: Vec::new() })
     }
 
-    pub(crate) fn root(&self) -> HostPhysAddr {
+    /// The root of its stage-2 table.
+    pub fn root(&self) -> HostPhysAddr {
         self.stage2.root()
     }
 
     /// Takes zeroed memory that the suite knows by guest addresses from `guest` on, and maps it there if there
     /// are `perms`.
-    pub(crate) fn add(&mut self, guest: u64, pages: u64, perms: Option<Perms>) -> AxResult {
+    pub fn add(&mut self, guest: u64, pages: u64, perms: Option<Perms>) -> AxResult {
         for page in 0..pages {
             let host = M::alloc_frame().ok_or(AxError::NoMemory)?;
             let guest = guest + page * PAGE_SIZE;
@@ -52,17 +59,18 @@ impl<M: AxMmHal, F: Format> Space<M, F> {
     }
 
     /// Maps the page of memory the suite knows at `known` for the guest at `guest`.
-    pub(crate) fn map(&mut self, guest: u64, known: u64, perms: Perms) -> AxResult {
+    pub fn map(&mut self, guest: u64, known: u64, perms: Perms) -> AxResult {
         let host = self.frame(known).ok_or(AxError::InvalidInput)?.host;
         self.stage2.map(GuestPhysAddr::new(guest), host, PAGE_SIZE, perms)
     }
 
     /// Takes the mapping of a page away. What was there stays allocated.
-    pub(crate) fn unmap(&mut self, guest: u64) -> AxResult {
+    pub fn unmap(&mut self, guest: u64) -> AxResult {
         self.stage2.unmap(GuestPhysAddr::new(guest), PAGE_SIZE)
     }
 
-    pub(crate) fn protect(&mut self, guest: u64, perms: Perms) -> AxResult {
+    /// Changes what the guest may do with a page.
+    pub fn protect(&mut self, guest: u64, perms: Perms) -> AxResult {
         self.stage2.protect(GuestPhysAddr::new(guest), PAGE_SIZE, perms)
     }
 
@@ -78,7 +86,7 @@ impl<M: AxMmHal, F: Format> Space<M, F> {
     }
 
     /// Writes bytes one after another.
-    pub(crate) fn fill(&self, known: u64, bytes: &[u8]) -> AxResult {
+    pub fn fill(&self, known: u64, bytes: &[u8]) -> AxResult {
         for (at, &byte) in (known..).zip(bytes) {
             let ptr = self.byte(at).ok_or(AxError::InvalidInput)?;
             // SAFETY: within a frame of ours, which lives as long as `self`; whoever else accesses it, a guest
@@ -95,12 +103,12 @@ impl<M: AxMmHal, F: Format> Space<M, F> {
     }
 
     /// The 64 bits at a multiple of 8.
-    pub(crate) fn read(&self, known: u64) -> AxResult<u64> {
+    pub fn read(&self, known: u64) -> AxResult<u64> {
         Ok(u64::from_le(self.quad(known)?.load(Ordering::SeqCst)))
     }
 
     /// Writes 64 bits at a multiple of 8.
-    pub(crate) fn write(&self, known: u64, value: u64) -> AxResult {
+    pub fn write(&self, known: u64, value: u64) -> AxResult {
         self.quad(known)?.store(value.to_le(), Ordering::SeqCst);
         Ok(())
     }

@@ -11,7 +11,8 @@ use axvcpu::AxError;
 pub struct Failure(String);
 
 impl Failure {
-    pub(crate) fn new(text: String) -> Self {
+    /// A mistake in these words.
+    pub fn new(text: String) -> Self {
         Self(text)
     }
 }
@@ -114,8 +115,10 @@ impl fmt::Display for Report {
 
 /// Why a case ended early.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub enum Stop {
+    /// The backend, or a guest of the suite's, did what it must not.
     Failed(Failure),
+    /// The platform lacks what the case is about.
     Skipped(&'static str),
 }
 
@@ -146,7 +149,7 @@ impl fmt::Display for Place {
 }
 
 /// What a case comes to.
-pub(crate) type Verdict<T = ()> = Result<T, Stop>;
+pub type Verdict<T = ()> = Result<T, Stop>;
 
 /// Ends the case as failed.
 macro_rules! fail {

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axvcpu::{AccessWidth, AxError, AxVCpu, VCpuState};
 
-use crate::bench::{Bench, Exit, GuestsOf, Isa, Program, dispatch};
+use crate::bench::{Bench, Exit, GuestsOf, Hart, Isa, Program, dispatch};
 use crate::report::{Stop, Verdict, ensure, ensure_eq, fail};
 use crate::subject::Subject;
 
@@ -347,27 +347,35 @@ pub(crate) fn inject_and_count<S: Subject, I: Isa>(
     Ok(())
 }
 
-/// Each of two guests waits for an interrupt, and answers it with one for the other. The first begins; `is_sent` tells
-/// whether an exit of a vCPU sends the other one an interrupt, which is `vector`.
-pub(crate) fn ping_pong<S: Subject, I: GuestsOf<S>>(
-    subject: &S,
-    bench: &mut Bench<S, I>,
-    vector: usize,
-    is_sent: impl Fn(usize, &Exit) -> bool + Sync,
-) -> Verdict {
+/// Adds the two vCPUs that [`ping_pong`] is about.
+pub(crate) fn pair<S: Subject, I: GuestsOf<S>>(subject: &S, bench: &mut Bench<S, I>) -> Verdict {
     for id in 0..2 {
         bench.add_hart(subject, id)?;
         bench.harts[id].vcpu.set_gpr(I::NUMBER, id as u64)?;
     }
+    Ok(())
+}
+
+/// Each of two guests waits for an interrupt, and answers it with one for the other. The first begins, unless the case has
+/// injected its first interrupt; `is_sent` tells whether an exit of a vCPU sends the other one an interrupt, which is
+/// `vector`.
+pub(crate) fn ping_pong<S: Subject, I: Isa>(
+    subject: &S,
+    bench: &Bench<S, I>,
+    vector: usize,
+    is_sent: impl Fn(usize, &Hart<S, I>, &Exit) -> Verdict<bool> + Sync,
+) -> Verdict {
     let sent = [AtomicU64::new(0), AtomicU64::new(0)];
     let stop = AtomicBool::new(false);
+    let harts = &bench.harts;
     let player = |own: usize| {
-        let (vcpu, other) = (&bench.harts[own].vcpu, &bench.harts[1 - own].vcpu);
+        let hart = &harts[own];
+        let (vcpu, other) = (&hart.vcpu, &harts[1 - own].vcpu);
         let play = || -> Verdict {
             vcpu.bind()?;
             while sent[own].load(Ordering::SeqCst) < ROUNDS {
                 match vcpu.run()? {
-                    exit if is_sent(own, &exit) => {
+                    exit if is_sent(own, hart, &exit)? => {
                         sent[own].fetch_add(1, Ordering::SeqCst);
                         other.inject_interrupt(vector)?;
                     }

@@ -107,13 +107,16 @@ fn ping_pong<S: Subject>(subject: &S) -> Verdict {
         g.msr(sys::ICC_EOIR1_EL1, X20);
         g.b(again);
     })?;
-    let is_sent = |own: usize, exit: &Exit| match *exit {
-        Exit::SendIpi { base, mask, vector } => {
-            vector == INTID as u64
-                && mask.is_power_of_two()
-                && base.wrapping_add(mask.trailing_zeros().into()) == 1 - own as u64
-        }
-        _ => false,
+    let is_sent = |own: usize, _: &_, exit: &Exit| {
+        Ok(match *exit {
+            Exit::SendIpi { base, mask, vector } => {
+                vector == INTID as u64
+                    && mask.is_power_of_two()
+                    && base.wrapping_add(mask.trailing_zeros().into()) == 1 - own as u64
+            }
+            _ => false,
+        })
     };
-    requests::ping_pong(subject, &mut bench, INTID, is_sent)
+    requests::pair(subject, &mut bench)?;
+    requests::ping_pong(subject, &bench, INTID, is_sent)
 }

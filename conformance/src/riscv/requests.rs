@@ -105,6 +105,7 @@ fn ping_pong<S: Subject>(subject: &S) -> Verdict {
         g.csrrci(ZERO, num::SIP, 2);
         g.j(again);
     })?;
-    let is_sent = |_, exit: &Exit| matches!(exit, Exit::Hypercall { nr: SEND, .. });
-    requests::ping_pong(subject, &mut bench, irq::SOFTWARE, is_sent)
+    let is_sent = |_, _: &_, exit: &Exit| Ok(matches!(exit, Exit::Hypercall { nr: SEND, .. }));
+    requests::pair(subject, &mut bench)?;
+    requests::ping_pong(subject, &bench, irq::SOFTWARE, is_sent)
 }

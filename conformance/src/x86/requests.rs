@@ -108,7 +108,9 @@ fn ping_pong<S: Subject>(subject: &S) -> Verdict {
         g.add(RSP, 40); // does not go back
         g.jmp(again);
     })?;
-    let is_sent =
-        |_, exit: &Exit| matches!(exit, Exit::IoWrite { port, .. } if *port == SEND.into());
-    requests::ping_pong(subject, &mut bench, VECTOR, is_sent)
+    let is_sent = |_, _: &_, exit: &Exit| {
+        Ok(matches!(exit, Exit::IoWrite { port, .. } if *port == SEND.into()))
+    };
+    requests::pair(subject, &mut bench)?;
+    requests::ping_pong(subject, &bench, VECTOR, is_sent)
 }

@@ -7,11 +7,13 @@ use crate::assets::store;
 use crate::cargo::cargo;
 use crate::progress::Step;
 
-/// The crate with the contract as tests; it has a stage of its own.
+/// The crates with the contract as tests; they have a stage of their own.
 const CONFORMANCE: &str = "axvcpu-conformance";
+/// The example of an architecture of one's own.
+const TOY: &str = "axvcpu-toy";
 
 pub(super) fn unit(report: &mut Report, _quick: bool) -> Result<()> {
-    let arguments = ["--workspace", "--exclude", CONFORMANCE, "--no-fail-fast"];
+    let arguments = ["--workspace", "--exclude", CONFORMANCE, "--exclude", TOY, "--no-fail-fast"];
     cargo_test(report, "unit", &arguments, None)
 }
 
@@ -20,6 +22,8 @@ pub(super) fn conformance(report: &mut Report, _quick: bool) -> Result<()> {
     let arguments = [
         "--package",
         CONFORMANCE,
+        "--package",
+        TOY,
         "--no-fail-fast",
         "--",
         "--nocapture",

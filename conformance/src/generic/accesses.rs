@@ -1,0 +1,283 @@
+//! Devices, and what may be done with an exit: answer it, undo it, fail it.
+
+use axvcpu::AccessKind::{Execute, Write};
+use axvcpu::AccessWidth::{self, Byte, Dword, Qword, Word};
+use axvcpu::{AxError, Fence};
+
+use super::{Architecture, GuestsOf, Instructions, NamedCase, Perms, Program, Reg};
+use crate::bench::{Bench, Hart, pattern};
+use crate::exits;
+use crate::report::{Verdict, ensure, ensure_eq};
+use crate::subject::Subject;
+
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 15] {
+    [
+        ("mmio: loads of every width into every register", loads::<S, I>),
+        ("mmio: stores of every width from every register", stores::<S, I>),
+        ("mmio: a load changes its register only", nothing_else_changes::<S, I>),
+        ("answer: entering without it is refused", unanswered::<S, I>),
+        ("answer: other registers can be written first", registers_before_the_answer::<S, I>),
+        ("answer: nothing that did not ask takes one", not_asked::<S, I>),
+        ("retry: a load from memory that was mapped meanwhile", retry_load::<S, I>),
+        ("retry: a store to memory that was mapped meanwhile", retry_store::<S, I>),
+        ("retry: without a change the exit comes again", retry_unchanged::<S, I>),
+        ("fail: loads and stores become traps", fail_mmio::<S, I>),
+        ("fail: a fetch becomes a trap", fail_fetch::<S, I>),
+        ("fail: nothing to fail or to retry", nothing_open::<S, I>),
+        ("fault: an atomic repeats until memory is there", atomic_mapped::<S, I>),
+        ("fault: memory that may only be read", read_only::<S, I>),
+        ("fault: memory that may not be executed", not_executable::<S, I>),
+    ]
+}
+
+const WIDTHS: [AccessWidth; 4] = [Byte, Word, Dword, Qword];
+
+/// Answers: both signs, and garbage above the width that must not arrive.
+fn answers(width: AccessWidth) -> [u64; 4] {
+    let top = 1 << (8 * width.bytes() - 1);
+    [pattern(1) | top, pattern(2) & !top, u64::MAX, !width.mask()]
+}
+
+fn loads<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    for width in WIDTHS {
+        for base in [Reg::B, Reg::C] {
+            let bench = Bench::<S, I>::boot(subject, |g| {
+                for target in Reg::ALL {
+                    for _ in answers(width) {
+                        g.set(target, pattern(9));
+                        g.set(base, I::DEVICE);
+                        g.load(target, width, base, 8);
+                        g.report(target);
+                    }
+                }
+            })?;
+            for target in Reg::ALL {
+                for answer in answers(width) {
+                    bench.hart().mmio_read(I::DEVICE + 8, width)?;
+                    bench.vcpu().set_return_value(answer)?;
+                    let found = bench.hart().report()?;
+                    let what = "after the answer";
+                    ensure_eq!(found, answer & width.mask(), "{target:?} {what} {answer:#x}");
+                }
+            }
+            bench.hart().end()?;
+        }
+    }
+    Ok(())
+}
+
+fn stores<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        for width in WIDTHS {
+            for source in Reg::ALL {
+                let base = if source == Reg::B { Reg::C } else { Reg::B };
+                g.set(source, pattern(source as u64));
+                g.set(base, I::DEVICE);
+                g.store(source, width, base, 16);
+            }
+        }
+    })?;
+    for width in WIDTHS {
+        for source in Reg::ALL {
+            let data = pattern(source as u64) & width.mask();
+            bench.hart().mmio_write(I::DEVICE + 16, width, data)?;
+        }
+    }
+    bench.hart().end()
+}
+
+fn nothing_else_changes<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::A, pattern(1));
+        g.set(Reg::B, I::DEVICE);
+        g.set(Reg::C, pattern(3));
+        g.write_system(Reg::C);
+        g.load(Reg::A, Word, Reg::B, 0);
+        g.store(Reg::C, Word, Reg::B, 2);
+        for register in Reg::ALL {
+            g.report(register);
+        }
+        g.read_system(Reg::A);
+        g.report(Reg::A);
+    })?;
+    let hart = bench.hart();
+    hart.mmio_read(I::DEVICE, Word)?;
+    bench.vcpu().set_return_value(0xabcd)?;
+    hart.mmio_write(I::DEVICE + 2, Word, pattern(3) & 0xffff)?;
+    for (what, value) in [
+        ("the target", 0xabcd),
+        ("the base", I::DEVICE),
+        ("the source", pattern(3)),
+        ("a system register", pattern(3)),
+    ] {
+        ensure_eq!(hart.report()?, value, "{what}");
+    }
+    hart.end()
+}
+
+fn unanswered<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.load(Reg::A, Dword, Reg::B, 0);
+        g.report(Reg::A);
+    })?;
+    exits::unanswered(&bench)
+}
+
+fn registers_before_the_answer<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.load(Reg::A, Dword, Reg::B, 0);
+        g.report(Reg::A);
+        g.report(Reg::C);
+        g.report(Reg::B);
+    })?;
+    exits::registers_before_the_answer(&bench, [Reg::A, Reg::C, Reg::B].map(I::gpr))
+}
+
+/// Runs to the trap that `fail_access` has caused, and behind the instruction.
+fn step_over<S: Subject, I: Architecture + GuestsOf<S>>(hart: &Hart<S, I>) -> Verdict {
+    let trap = hart.trap()?;
+    ensure_eq!(I::interrupt(&trap), None, "the interrupt in {trap:x?}");
+    I::step_over(&hart.vcpu, &trap)
+}
+
+fn not_asked<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.store(Reg::B, Dword, Reg::B, 0);
+        g.atomic_add(Reg::A, Reg::B);
+        g.wfi();
+        g.mark(1);
+    })?;
+    exits::not_asked(&bench, step_over)
+}
+
+fn retry_load<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    exits::retry_load(Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.load(Reg::A, Qword, Reg::B, 8);
+        g.report(Reg::A);
+    })?)
+}
+
+fn retry_store<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    exits::retry_store(Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.set(Reg::A, pattern(2));
+        g.store(Reg::A, Qword, Reg::B, 8);
+        g.mark(1);
+    })?)
+}
+
+fn retry_unchanged<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.load(Reg::B, Byte, Reg::B, 3);
+        g.report(Reg::B);
+        g.set(Reg::B, I::DEVICE);
+        g.store(Reg::B, Dword, Reg::B, 4);
+        g.mark(1);
+    })?;
+    exits::retry_unchanged(&bench)
+}
+
+fn fail_mmio<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::A, 0x55);
+        g.set(Reg::B, I::DEVICE);
+        for width in WIDTHS {
+            g.load(Reg::A, width, Reg::B, 16);
+            g.store(Reg::A, width, Reg::B, 16);
+        }
+        g.report(Reg::A);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for width in WIDTHS {
+        hart.mmio_read(I::DEVICE + 16, width)?;
+        vcpu.fail_access()?;
+        let refused = Err(AxError::NotAsked);
+        ensure_eq!(vcpu.set_return_value(1), refused, "an answer after failing the load");
+        step_over(hart)?;
+        hart.mmio_write(I::DEVICE + 16, width, 0x55)?;
+        vcpu.fail_access()?;
+        step_over(hart)?;
+    }
+    ensure_eq!(hart.report()?, 0x55, "the target of the failed loads");
+    hart.end()
+}
+
+fn fail_fetch<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| g.call(I::DEVICE))?;
+    for _ in 0..3 {
+        bench.hart().nested_fault(I::DEVICE, Execute)?;
+    }
+    bench.vcpu().fail_access()?;
+    let trap = bench.hart().trap()?;
+    ensure_eq!(I::interrupt(&trap), None, "the interrupt in {trap:x?}");
+    // The guest goes on where it was.
+    bench.hart().nested_fault(I::DEVICE, Execute)
+}
+
+fn nothing_open<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.load(Reg::A, Dword, Reg::B, 0);
+        g.mark(1);
+        g.wfi();
+    })?;
+    exits::nothing_open(&bench)
+}
+
+fn atomic_mapped<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::A, 5);
+        g.set(Reg::B, I::DEVICE);
+        g.atomic_add(Reg::A, Reg::B);
+        g.report(Reg::A);
+    })?;
+    bench.space.add(I::DEVICE, 1, None)?;
+    bench.space.write(I::DEVICE, 100)?;
+    for _ in 0..3 {
+        bench.hart().nested_fault(I::DEVICE, Write)?;
+    }
+    bench.space.map(I::DEVICE, I::DEVICE, Perms::R)?;
+    bench.vcpu().request_fence(Fence::STAGE2_TLB);
+    bench.hart().nested_fault(I::DEVICE, Write)?;
+    bench.space.protect(I::DEVICE, Perms::RW)?;
+    bench.vcpu().request_fence(Fence::STAGE2_TLB);
+    bench.hart().mark(5)?;
+    ensure_eq!(bench.space.read(I::DEVICE)?, 105, "the sum");
+    Ok(())
+}
+
+fn read_only<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::A, 6);
+        g.set(Reg::B, I::WINDOW);
+        g.store(Reg::A, Dword, Reg::B, 0);
+        g.load(Reg::A, Qword, Reg::B, 0);
+        g.report(Reg::A);
+    })?;
+    bench.space.add(I::WINDOW, 1, Some(Perms::R))?;
+    bench.space.write(I::WINDOW, pattern(5))?;
+    bench.announce();
+    bench.hart().mmio_write(I::WINDOW, Dword, 6)?;
+    ensure_eq!(bench.hart().report()?, pattern(5), "what the guest read");
+    ensure!(bench.space.read(I::WINDOW)? == pattern(5), "the guest has written it");
+    Ok(())
+}
+
+fn not_executable<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut bench = Bench::<S, I>::boot(subject, |g| {
+        g.call(I::WINDOW);
+        g.report(Reg::A);
+    })?;
+    bench.space.add(I::WINDOW, 1, Some(Perms::RW))?;
+    bench.space.fill(I::WINDOW, &I::function(7)?)?;
+    bench.announce();
+    bench.hart().nested_fault(I::WINDOW, Execute)?;
+    bench.space.protect(I::WINDOW, Perms::RX)?;
+    bench.vcpu().request_fence(Fence::STAGE2_TLB);
+    bench.hart().mark(7)
+}

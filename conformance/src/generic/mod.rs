@@ -1,0 +1,78 @@
+//! The contract for a backend of any architecture: the cases that need no more of its instructions than every instruction
+//! set has.
+//!
+//! [`riscv`](crate::riscv), [`arm`](crate::arm) and [`x86`](crate::x86) know their architectures and check far more. This
+//! is for an architecture that the suite does not know. Its author says once how guests for it are written:
+//!
+//! 1. an assembler: [`Program`], what every guest does, and [`Instructions`], the few instructions that cases are made of;
+//! 2. a type that stands for the architecture: [`Isa`], where guests live and how they call the suite;
+//!    [`Architecture`], its registers, vectors and traps;
+//! 3. for each backend a [`Subject`], whose [`Guests`](Subject::Guests) is that type, with [`GuestsOf`]: which shape of
+//!    stage-2 tables the backend takes. The entries of these tables are a [`Format`].
+//!
+//! [`run`] does the rest. The toy architecture in `examples/toy` of the repository has all of it in one place, backend
+//! included.
+//!
+//! ```
+//! use axvcpu_conformance::generic;
+//!
+//! fn check(backend: &impl generic::Subject) {
+//!     let report = generic::run(backend);
+//!     assert!(report.is_passed(), "{report}");
+//! }
+//! ```
+//!
+//! What it cannot check, because it differs from one architecture to the next, is left to cases of the author's own: the
+//! state after a reset in every register, exceptions, the guest's own page tables, timers, floating point and vectors, and
+//! system registers.
+
+mod accesses;
+mod fences;
+mod interrupts;
+mod lifecycle;
+mod program;
+mod requests;
+
+pub use axvcpu_stage2::{Format, Perms};
+pub use program::{Architecture, Instructions, Reg};
+
+pub use crate::bench::{Call, GuestsOf, Isa, Mm, Program, SetupConfig};
+pub use crate::memory::Space;
+use crate::report::Report;
+pub use crate::report::{Stop, Verdict};
+
+/// What the suite for any architecture needs besides from a backend's author.
+pub trait Subject: crate::Subject + Sized {
+    /// The backend's architecture, as far as the suite has to know it.
+    type Guests: Architecture + GuestsOf<Self>;
+}
+
+/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
+pub fn run<S: Subject>(subject: &S) -> Report {
+    run_matching(subject, "", |_| ())
+}
+
+/// Runs the cases whose names contain `filter`, and calls `before` with the name of each before it runs: for
+/// whoever tells time, because a broken backend may not come back from a case.
+pub fn run_matching<S: Subject>(
+    subject: &S,
+    filter: &str,
+    mut before: impl FnMut(&'static str),
+) -> Report {
+    let mut report = Report::new(crate::Subject::name(subject));
+    let groups: [&[NamedCase<S>]; 5] = [
+        &lifecycle::cases::<S, S::Guests>(),
+        &accesses::cases::<S, S::Guests>(),
+        &fences::cases::<S, S::Guests>(),
+        &interrupts::cases::<S, S::Guests>(),
+        &requests::cases::<S, S::Guests>(),
+    ];
+    for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
+        before(name);
+        report.add(name, case(subject));
+    }
+    report
+}
+
+/// A case and what it is about.
+type NamedCase<S> = (&'static str, fn(&S) -> Verdict);

@@ -1,0 +1,189 @@
+//! The backend: what the core asks of a virtual CPU, put in terms of the hart.
+#![allow(unsafe_code)] // implements `set_ept_root`, which is an unsafe function
+
+use axvcpu::{
+    AxArchPerCpu, AxArchVCpu, AxError, AxResult, AxVCpuExitReason, AxVCpuHal, Fence, GuestPhysAddr,
+    HostPhysAddr, Requests, VCpuId, VmId,
+};
+
+use crate::Mistake;
+use crate::hart::{Hart, OpenKind};
+use crate::isa::{REGISTERS, cause, sys};
+
+/// Instructions between two looks at the requests.
+const TURN: u32 = 64;
+
+/// A virtual CPU of the toy architecture on the platform `H`.
+pub struct ToyVCpu<H> {
+    hart: Hart<H>,
+    /// Where it starts after a reset.
+    entry: u64,
+}
+
+impl<H: AxVCpuHal> ToyVCpu<H> {
+    fn execute(&mut self, stop: impl Fn() -> bool) -> AxVCpuExitReason {
+        if self.hart.open.take().is_some_and(|open| open.kind == OpenKind::Store) {
+            self.hart.pc += 4;
+        }
+        while !stop() {
+            for _ in 0..TURN {
+                if let Some(exit) = self.hart.step() {
+                    return exit;
+                }
+            }
+        }
+        AxVCpuExitReason::Nothing
+    }
+}
+
+impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
+    type Hal = H;
+    /// What it does wrong.
+    type CreateConfig = Option<Mistake>;
+    type SetupConfig = ();
+
+    fn new(_: VmId, _: VCpuId, mistake: Option<Mistake>) -> AxResult<Self> {
+        Ok(Self { hart: Hart::new(mistake), entry: 0 })
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
+        // The access of the last exit is over: the guest does not come back to it.
+        self.hart.open = None;
+        self.hart.pc = entry.as_u64();
+        self.entry = self.hart.pc;
+        Ok(())
+    }
+
+    unsafe fn set_ept_root(&mut self, root: HostPhysAddr) -> AxResult {
+        self.hart.root = root;
+        self.hart.forget_translations();
+        Ok(())
+    }
+
+    fn setup(&mut self, (): ()) -> AxResult {
+        self.reset()
+    }
+
+    fn run(&mut self) -> AxResult<AxVCpuExitReason> {
+        Ok(self.execute(|| false))
+    }
+
+    fn run_watching(&mut self, requests: Requests<'_>) -> AxResult<AxVCpuExitReason> {
+        Ok(self.execute(|| requests.pending()))
+    }
+
+    // All of the vCPU is in this structure, and nothing of it on the physical CPU.
+    fn bind(&mut self) -> AxResult {
+        Ok(())
+    }
+
+    fn unbind(&mut self) -> AxResult {
+        Ok(())
+    }
+
+    fn set_gpr(&mut self, reg: usize, val: u64) -> AxResult {
+        if reg >= REGISTERS {
+            return Err(AxError::InvalidInput);
+        }
+        self.hart.set_register(reg, val);
+        Ok(())
+    }
+
+    fn get_gpr(&mut self, reg: usize) -> AxResult<u64> {
+        self.hart.registers.get(reg).copied().ok_or(AxError::InvalidInput)
+    }
+
+    fn inject_interrupt(&mut self, vector: usize) -> AxResult {
+        if vector >= 64 {
+            return Err(AxError::InvalidInput);
+        }
+        if self.hart.makes(Mistake::LosesInterrupts) {
+            self.hart.system[sys::PENDING] = 0;
+        }
+        self.hart.system[sys::PENDING] |= 1 << vector;
+        Ok(())
+    }
+
+    fn set_return_value(&mut self, val: u64) {
+        match self.hart.open.take() {
+            Some(open) => {
+                if let OpenKind::Load { rd, width } = open.kind {
+                    let whole = self.hart.makes(Mistake::IgnoresTheWidth);
+                    let val = if whole { val } else { val & width.mask() };
+                    if !self.hart.makes(Mistake::GoesOnWithoutTheAnswer) {
+                        self.hart.set_register(rd, val);
+                    }
+                    self.hart.pc += 4;
+                }
+            }
+            // The core passes on an answer to an exit that may have one. What is left is a call.
+            None => self.hart.set_register(1, val),
+        }
+    }
+
+    fn reset(&mut self) -> AxResult {
+        let pending = self.hart.system[sys::PENDING];
+        self.hart.registers = [0; REGISTERS];
+        self.hart.system = [0; sys::COUNT];
+        self.hart.open = None;
+        self.hart.pc = self.entry;
+        self.hart.forget_instructions();
+        if self.hart.makes(Mistake::ResetKeepsInterrupts) {
+            self.hart.system[sys::PENDING] = pending;
+        }
+        Ok(())
+    }
+
+    fn fence(&mut self, fence: Fence) -> AxResult {
+        let hart = &mut self.hart;
+        if fence.contains(Fence::STAGE2_TLB) && !hart.makes(Mistake::ForgetsStage2Fence) {
+            hart.forget_translations();
+        }
+        if fence.contains(Fence::INSTRUCTION) && !hart.makes(Mistake::ForgetsInstructionFence) {
+            hart.forget_instructions();
+        }
+        Ok(()) // guests have no translations of their own
+    }
+
+    fn retry(&mut self) -> AxResult {
+        let open = self.hart.open.take().ok_or(AxError::NotAsked)?;
+        if open.kind == OpenKind::Store && self.hart.makes(Mistake::DoesNotRetryStores) {
+            self.hart.pc += 4;
+        }
+        Ok(())
+    }
+
+    fn fail_access(&mut self) -> AxResult {
+        let open = self.hart.open.take().ok_or(AxError::NotAsked)?;
+        if !self.hart.makes(Mistake::FailsSilently) {
+            self.hart.trap(cause::ACCESS, open.addr);
+        }
+        Ok(())
+    }
+}
+
+/// A physical CPU: any will do.
+#[derive(Debug)]
+pub struct ToyPerCpu {
+    enabled: bool,
+}
+
+impl AxArchPerCpu for ToyPerCpu {
+    fn new(_: usize) -> AxResult<Self> {
+        Ok(Self { enabled: false })
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    fn hardware_enable(&mut self) -> AxResult {
+        self.enabled = true;
+        Ok(())
+    }
+
+    fn hardware_disable(&mut self) -> AxResult {
+        self.enabled = false;
+        Ok(())
+    }
+}
