@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use axvcpu::AxResult;
-use axvcpu_conformance::{Subject, riscv, run_per_cpu};
+use axvcpu_conformance::{Report, Subject, generic, riscv, run_per_cpu};
 use axvcpu_soft::{Clock, SoftConfig, SoftPerCpu, SoftVCpu, VirtualClock};
 use platform::Threads;
 
@@ -20,9 +20,15 @@ fn now_ns() -> u64 {
 enum Soft {
     HostClock,
     InstructionClock(Arc<VirtualClock>),
+    /// The same, of which the suite shall know no more than of any.
+    AnyArchitecture(Arc<VirtualClock>),
 }
 
 impl riscv::Subject for Soft {}
+
+impl generic::Subject for Soft {
+    type Guests = riscv::Riscv;
+}
 
 impl Subject for Soft {
     type Arch = SoftVCpu<Threads>;
@@ -32,6 +38,7 @@ impl Subject for Soft {
         match self {
             Self::HostClock => "soft, host clock",
             Self::InstructionClock(_) => "soft, instruction clock",
+            Self::AnyArchitecture(_) => "soft, as any architecture",
         }
     }
     fn machine(&self) -> AxResult {
@@ -40,14 +47,18 @@ impl Subject for Soft {
     fn create_config(&self, (): &()) -> AxResult<SoftConfig> {
         Ok(SoftConfig::new(match self {
             Self::HostClock => Clock::Host(now_ns),
-            Self::InstructionClock(clock) => Clock::Instructions(clock.clone()),
+            Self::InstructionClock(clock) | Self::AnyArchitecture(clock) => {
+                Clock::Instructions(clock.clone())
+            }
         }))
     }
     fn setup_config(&self) {}
     fn sleep(&self, ns: u64) {
         match self {
             Self::HostClock => thread::sleep(Duration::from_nanos(ns)),
-            Self::InstructionClock(clock) => clock.advance_to_ns(clock.now_ns() + ns),
+            Self::InstructionClock(clock) | Self::AnyArchitecture(clock) => {
+                clock.advance_to_ns(clock.now_ns() + ns);
+            }
         }
     }
     fn look_again(looks: u64) -> bool {
@@ -67,6 +78,10 @@ fn check(subject: &Soft) {
     let watch = watch::Watch::start();
     let report = riscv::run_matching(subject, "", |name| watch.case(name));
     drop(watch);
+    judge(&report);
+}
+
+fn judge(report: &Report) {
     println!("\n{report}");
     assert!(report.is_passed(), "{} of the cases above failed", report.failed());
     assert_eq!(report.skipped(), 0, "cases skipped");
@@ -80,6 +95,16 @@ fn on_the_host_clock() {
 #[test]
 fn on_the_instruction_clock() {
     check(&Soft::InstructionClock(VirtualClock::new()));
+}
+
+/// What any architecture's backend is held to says nothing new of this one. It shows that the cases are right.
+#[test]
+fn as_any_architecture() {
+    let watch = watch::Watch::start();
+    let subject = Soft::AnyArchitecture(VirtualClock::new());
+    let report = generic::run_matching(&subject, "", |name| watch.case(name));
+    drop(watch);
+    judge(&report);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use crate::bench;
 pub(super) use crate::bench::Exit;
 use crate::report::Verdict;
 
-/// RISC-V's guests.
-pub(super) struct Riscv;
+/// RISC-V's guests. As [`generic::Subject::Guests`](crate::generic::Subject::Guests) they try the cases for any architecture
+/// on a backend for this one.
+pub struct Riscv;
 
 /// A machine.
 pub(super) type Bench<S> = bench::Bench<S, Riscv>;
@@ -18,12 +19,17 @@ pub(super) type Hart<S> = bench::Hart<S, Riscv>;
 
 /// A trap that the guest's handler reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trap {
-    pub(super) cause: u64,
-    pub(super) epc: u64,
-    pub(super) value: u64,
-    pub(super) status: u64,
-    pub(super) pending: u64,
+pub struct Trap {
+    /// `scause`.
+    pub cause: u64,
+    /// `sepc`.
+    pub epc: u64,
+    /// `stval`.
+    pub value: u64,
+    /// `sstatus`.
+    pub status: u64,
+    /// `sip`.
+    pub pending: u64,
 }
 
 impl bench::Isa for Riscv {

@@ -32,7 +32,7 @@ pub(super) const END: u64 = 0x0a00_0003;
 /// A guest program: [`Asm`] with a trap handler that reports every trap with [`TRAP`].
 ///
 /// The handler keeps no register: after a trap `a0..a5` and `a7` are not what they were.
-pub(super) struct Guest {
+pub struct Guest {
     asm: Asm,
     handler: Label,
 }
@@ -54,6 +54,11 @@ impl Guest {
     fn write_handler(&mut self) {
         self.asm.align(4);
         self.asm.bind(self.handler);
+        self.report_trap();
+    }
+
+    /// Reports the trap, and goes on where the answer says if there is one: the end of a handler.
+    pub(super) fn report_trap(&mut self) {
         for (register, csr) in [
             (A1, num::SCAUSE),
             (A2, num::SEPC),

@@ -6,6 +6,7 @@
 //! (and the legacy call) is finished inside of the backend; plain, naturally aligned loads and stores that stage
 //! 2 refuses are MMIO, everything else is a nested page fault; `wfi` with nothing pending is a halt.
 
+mod architecture;
 mod bench;
 mod calls;
 mod exits;
@@ -24,6 +25,8 @@ mod timers;
 mod vector;
 
 use axvcpu_riscv::paging::{Mode, SV39X4};
+
+pub use bench::{Riscv, Trap};
 
 use crate::report::{Report, Verdict};
 
