@@ -145,21 +145,25 @@ pub trait GuestsOf<S: Subject>: Isa {
 }
 
 /// A machine. Fields are dropped in this order: the machine outlives the vCPUs, and the memory both.
-pub(crate) struct Bench<S: Subject, I: Isa> {
-    pub(crate) harts: Vec<Hart<S, I>>,
-    pub(crate) machine: S::Machine,
-    pub(crate) space: Space<Mm<S>, I::Format>,
+pub struct Bench<S: Subject, I: Isa> {
+    /// Its vCPUs.
+    pub harts: Vec<Hart<S, I>>,
+    /// What they share.
+    pub machine: S::Machine,
+    /// Their memory, [`CODE`](Isa::CODE) and [`DATA`](Isa::DATA) of it mapped from the beginning.
+    pub space: Space<Mm<S>, I::Format>,
 }
 
 /// A vCPU and what is expected of it.
-pub(crate) struct Hart<S: Subject, I: Isa> {
-    pub(crate) vcpu: AxVCpu<S::Arch>,
+pub struct Hart<S: Subject, I: Isa> {
+    /// The vCPU.
+    pub vcpu: AxVCpu<S::Arch>,
     isa: core::marker::PhantomData<fn() -> I>,
 }
 
 impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
     /// A machine with memory and without vCPUs.
-    pub(crate) fn empty(subject: &S) -> Verdict<Self> {
+    pub fn empty(subject: &S) -> Verdict<Self> {
         let mut space = Space::new(I::format(subject))?;
         space.add(I::CODE, I::CODE_PAGES, Some(Perms::RWX))?;
         space.add(I::DATA, I::DATA_PAGES, Some(Perms::RW))?;
@@ -168,16 +172,12 @@ impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
     }
 
     /// A machine whose one vCPU is bound to this physical CPU and about to start with `body`.
-    pub(crate) fn boot(subject: &S, body: impl FnOnce(&mut I::Guest)) -> Verdict<Self> {
+    pub fn boot(subject: &S, body: impl FnOnce(&mut I::Guest)) -> Verdict<Self> {
         Self::boot_many(subject, 1, body)
     }
 
     /// The same with several vCPUs, all bound here, which find their number in a register.
-    pub(crate) fn boot_many(
-        subject: &S,
-        count: usize,
-        body: impl FnOnce(&mut I::Guest),
-    ) -> Verdict<Self> {
+    pub fn boot_many(subject: &S, count: usize, body: impl FnOnce(&mut I::Guest)) -> Verdict<Self> {
         let mut bench = Self::empty(subject)?;
         bench.load(body)?;
         bench.add_bound(subject, count)?;
@@ -185,7 +185,7 @@ impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
     }
 
     /// Makes vCPUs, all bound here, which find their number in a register.
-    pub(crate) fn add_bound(&mut self, subject: &S, count: usize) -> Verdict {
+    pub fn add_bound(&mut self, subject: &S, count: usize) -> Verdict {
         for id in 0..count {
             self.add_hart(subject, id)?;
             let vcpu = &self.harts[id].vcpu;
@@ -196,30 +196,26 @@ impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
     }
 
     /// Makes a vCPU and sets it up.
-    pub(crate) fn add_hart(&mut self, subject: &S, id: usize) -> Verdict {
+    pub fn add_hart(&mut self, subject: &S, id: usize) -> Verdict {
         self.add_hart_with(subject, id, subject.create_config(&self.machine)?)
     }
 
     /// The same, made with something special.
-    pub(crate) fn add_hart_with(
-        &mut self,
-        subject: &S,
-        id: usize,
-        config: CreateConfig<S>,
-    ) -> Verdict {
+    pub fn add_hart_with(&mut self, subject: &S, id: usize, config: CreateConfig<S>) -> Verdict {
         self.harts.push(Hart::new(AxVCpu::new(1, id, 0, None, config)?));
         self.setup(subject, self.harts.len() - 1)?;
         Ok(())
     }
 
-    pub(crate) fn setup(&self, subject: &S, index: usize) -> AxResult {
+    /// Sets a vCPU up that starts where guests do.
+    pub fn setup(&self, subject: &S, index: usize) -> AxResult {
         self.setup_with(index, I::CODE, I::setup_config(subject))
     }
 }
 
 impl<S: Subject, I: Isa> Bench<S, I> {
     /// Puts a program where guests start.
-    pub(crate) fn load(&mut self, body: impl FnOnce(&mut I::Guest)) -> Verdict {
+    pub fn load(&mut self, body: impl FnOnce(&mut I::Guest)) -> Verdict {
         let program = I::Guest::assemble(body)?;
         if program.len() as u64 > I::CODE_PAGES * 4096 {
             fail!("the suite's own guest is too long: {} bytes", program.len());
@@ -228,14 +224,14 @@ impl<S: Subject, I: Isa> Bench<S, I> {
     }
 
     /// Tells the vCPUs that memory was mapped where there was none, if they have to be told.
-    pub(crate) fn announce(&self) {
+    pub fn announce(&self) {
         if I::ANNOUNCES {
             self.harts.iter().for_each(|hart| hart.vcpu.request_fence(Fence::STAGE2_TLB));
         }
     }
 
     /// Sets a vCPU up that starts at an address of the guest's, in a way of its own.
-    pub(crate) fn setup_with(&self, index: usize, entry: u64, config: SetupConfig<S>) -> AxResult {
+    pub fn setup_with(&self, index: usize, entry: u64, config: SetupConfig<S>) -> AxResult {
         let (entry, root) = (GuestPhysAddr::new(entry), self.space.root());
         // SAFETY: `space` keeps the table well formed, maps frames of the guest only, and is dropped after the
         // vCPUs are. Cases that take a mapping away keep the frame.
@@ -243,24 +239,25 @@ impl<S: Subject, I: Isa> Bench<S, I> {
     }
 
     /// The first vCPU.
-    pub(crate) fn hart(&self) -> &Hart<S, I> {
+    pub fn hart(&self) -> &Hart<S, I> {
         &self.harts[0]
     }
 
     /// The first vCPU's vCPU.
-    pub(crate) fn vcpu(&self) -> &AxVCpu<S::Arch> {
+    pub fn vcpu(&self) -> &AxVCpu<S::Arch> {
         &self.harts[0].vcpu
     }
 }
 
 impl<S: Subject, I: Isa> Hart<S, I> {
-    pub(crate) fn new(vcpu: AxVCpu<S::Arch>) -> Self {
+    /// A vCPU that [`Bench::setup`] has still to set up.
+    pub fn new(vcpu: AxVCpu<S::Arch>) -> Self {
         Self { vcpu, isa: core::marker::PhantomData }
     }
 
     /// Runs until an exit that concerns the suite.
     #[track_caller]
-    pub(crate) fn run(&self) -> Verdict<Exit> {
+    pub fn run(&self) -> Verdict<Exit> {
         match self.try_run() {
             Ok(exit) => Ok(exit),
             Err(Some(error)) => Err(self.unexpected(&alloc::format!("running failed: {error}"))),
@@ -269,7 +266,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
     }
 
     /// The same; an error is the backend's, or `None` if nothing ever happens.
-    pub(crate) fn try_run(&self) -> Result<Exit, Option<AxError>> {
+    pub fn try_run(&self) -> Result<Exit, Option<AxError>> {
         for _ in 0..PATIENCE {
             match self.vcpu.run()? {
                 Exit::Nothing => {}
@@ -280,8 +277,9 @@ impl<S: Subject, I: Isa> Hart<S, I> {
         Err(None)
     }
 
+    /// What ends the case: the vCPU did that, which it should not, here.
     #[track_caller]
-    pub(crate) fn unexpected(&self, what: &str) -> Stop {
+    pub fn unexpected(&self, what: &str) -> Stop {
         let place = Place(core::panic::Location::caller());
         Failure::new(alloc::format!("{place}: {what}")).into()
     }
@@ -297,19 +295,19 @@ impl<S: Subject, I: Isa> Hart<S, I> {
     }
 
     /// The number and the arguments of the guest's call, if the last exit was one.
-    pub(crate) fn call(&self, exit: &Exit) -> Verdict<Option<Call>> {
+    pub fn call(&self, exit: &Exit) -> Verdict<Option<Call>> {
         I::call(exit, &self.vcpu)
     }
 
     /// The trap that the last exit reports.
-    pub(crate) fn trap_of(&self, exit: Exit) -> Verdict<Option<I::Trap>> {
+    pub fn trap_of(&self, exit: Exit) -> Verdict<Option<I::Trap>> {
         let call = self.call(&exit)?;
         Ok(call.filter(|(nr, _)| *nr == I::TRAP).map(|(_, args)| I::trap(args)))
     }
 
     /// Runs until the guest reports a value.
     #[track_caller]
-    pub(crate) fn report(&self) -> Verdict<u64> {
+    pub fn report(&self) -> Verdict<u64> {
         let exit = self.run()?;
         match self.call(&exit)? {
             Some((nr, args)) if nr == I::REPORT => Ok(args[0]),
@@ -319,7 +317,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 
     /// Runs until the guest reports this number.
     #[track_caller]
-    pub(crate) fn mark(&self, number: u64) -> Verdict {
+    pub fn mark(&self, number: u64) -> Verdict {
         match self.report()? {
             found if found == number => Ok(()),
             found => {
@@ -330,7 +328,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 
     /// Runs until the guest's program is over.
     #[track_caller]
-    pub(crate) fn end(&self) -> Verdict {
+    pub fn end(&self) -> Verdict {
         let exit = self.run()?;
         match self.call(&exit)? {
             Some((nr, _)) if nr == I::END => Ok(()),
@@ -340,14 +338,14 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 
     /// Runs until the guest takes a trap. The guest goes on where it was unless the trap is answered.
     #[track_caller]
-    pub(crate) fn trap(&self) -> Verdict<I::Trap> {
+    pub fn trap(&self) -> Verdict<I::Trap> {
         let exit = self.run()?;
         self.trap_of(exit)?.ok_or_else(|| self.mismatch("a trap", exit))
     }
 
     /// Runs until the guest reads from a device.
     #[track_caller]
-    pub(crate) fn mmio_read(&self, addr: u64, width: AccessWidth) -> Verdict {
+    pub fn mmio_read(&self, addr: u64, width: AccessWidth) -> Verdict {
         let expected = Exit::MmioRead { addr: GuestPhysAddr::new(addr), width };
         match self.run()? {
             found if found == expected => Ok(()),
@@ -357,7 +355,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 
     /// Runs until the guest writes this to a device.
     #[track_caller]
-    pub(crate) fn mmio_write(&self, addr: u64, width: AccessWidth, data: u64) -> Verdict {
+    pub fn mmio_write(&self, addr: u64, width: AccessWidth, data: u64) -> Verdict {
         let expected = Exit::MmioWrite { addr: GuestPhysAddr::new(addr), width, data };
         match self.run()? {
             found if found == expected => Ok(()),
@@ -367,7 +365,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 
     /// Runs until stage 2 refuses this.
     #[track_caller]
-    pub(crate) fn nested_fault(&self, addr: u64, access: AccessKind) -> Verdict {
+    pub fn nested_fault(&self, addr: u64, access: AccessKind) -> Verdict {
         let expected = Exit::NestedPageFault { addr: GuestPhysAddr::new(addr), access };
         match self.run()? {
             found if found == expected => Ok(()),
@@ -377,7 +375,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 
     /// Runs until the guest halts with nothing to wake it, and is `Blocked`.
     #[track_caller]
-    pub(crate) fn halt(&self) -> Verdict<Option<u64>> {
+    pub fn halt(&self) -> Verdict<Option<u64>> {
         match self.run()? {
             Exit::Halt { wake_after_ns } if self.vcpu.state() == VCpuState::Blocked => {
                 Ok(wake_after_ns)
@@ -389,7 +387,7 @@ impl<S: Subject, I: Isa> Hart<S, I> {
 }
 
 /// A pattern that differs in every byte from that of any other number.
-pub(crate) fn pattern(number: u64) -> u64 {
+pub fn pattern(number: u64) -> u64 {
     (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 

@@ -6,6 +6,8 @@ use core::fmt;
 
 use axvcpu::AxError;
 
+use crate::subject::Subject;
+
 /// What a backend did that the contract does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure(String);
@@ -111,6 +113,25 @@ impl fmt::Display for Report {
             skipped => write!(f, ", {skipped} skipped"),
         }
     }
+}
+
+/// A case and what it is about.
+pub type NamedCase<S> = (&'static str, fn(&S) -> Verdict);
+
+/// Runs the cases whose names contain `filter`, one after the other, and calls `before` with the name of each before it
+/// runs.
+pub fn run_cases<S: Subject>(
+    subject: &S,
+    cases: impl IntoIterator<Item = NamedCase<S>>,
+    filter: &str,
+    mut before: impl FnMut(&'static str),
+) -> Report {
+    let mut report = Report::new(subject.name());
+    for (name, case) in cases.into_iter().filter(|(name, _)| name.contains(filter)) {
+        before(name);
+        report.add(name, case(subject));
+    }
+    report
 }
 
 /// Why a case ended early.

@@ -34,7 +34,7 @@ use axvcpu::{AxArchVCpu, AxResult};
 use axvcpu_arm::gic::Forwarding;
 use axvcpu_arm::stage2::{IPA39, Ipa};
 
-use crate::report::{Report, Verdict};
+use crate::report::{NamedCase, Report, run_cases};
 
 /// What the suite for AArch64 needs besides from a backend's author.
 ///
@@ -72,9 +72,8 @@ pub fn run<S: Subject>(subject: &S) -> Report {
 pub fn run_matching<S: Subject>(
     subject: &S,
     filter: &str,
-    mut before: impl FnMut(&'static str),
+    before: impl FnMut(&'static str),
 ) -> Report {
-    let mut report = Report::new(subject.name());
     let groups: [&[NamedCase<S>]; 14] = [
         &lifecycle::cases(),
         &calls::cases(),
@@ -91,12 +90,5 @@ pub fn run_matching<S: Subject>(
         &registers::cases(),
         &hostile::cases(),
     ];
-    for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
-        before(name);
-        report.add(name, case(subject));
-    }
-    report
+    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
 }
-
-/// A case and what it is about.
-type NamedCase<S> = (&'static str, fn(&S) -> Verdict);

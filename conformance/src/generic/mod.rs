@@ -24,7 +24,10 @@
 //!
 //! What it cannot check, because it differs from one architecture to the next, is left to cases of the author's own: the
 //! state after a reset in every register, exceptions, the guest's own page tables, timers, floating point and vectors, and
-//! system registers.
+//! system registers. They are functions that take the subject and come to a [`Verdict`], and [`run_cases`] runs them. A
+//! [`Bench`] has what one needs: a machine whose guest is about to start, and vCPUs of which something is expected. Errors of
+//! calls that succeed if the backend keeps the contract end the case by `?`, and a [`Failure`](crate::Failure) says what was
+//! found instead.
 
 mod accesses;
 mod fences;
@@ -36,10 +39,10 @@ mod requests;
 pub use axvcpu_stage2::{Format, Perms};
 pub use program::{Architecture, Instructions, Reg};
 
-pub use crate::bench::{Call, GuestsOf, Isa, Mm, Program, SetupConfig};
+pub use crate::bench::{Bench, Call, GuestsOf, Hart, Isa, Mm, Program, SetupConfig, pattern};
 pub use crate::memory::Space;
 use crate::report::Report;
-pub use crate::report::{Stop, Verdict};
+pub use crate::report::{NamedCase, Stop, Verdict, run_cases};
 
 /// What the suite for any architecture needs besides from a backend's author.
 pub trait Subject: crate::Subject + Sized {
@@ -57,9 +60,8 @@ pub fn run<S: Subject>(subject: &S) -> Report {
 pub fn run_matching<S: Subject>(
     subject: &S,
     filter: &str,
-    mut before: impl FnMut(&'static str),
+    before: impl FnMut(&'static str),
 ) -> Report {
-    let mut report = Report::new(crate::Subject::name(subject));
     let groups: [&[NamedCase<S>]; 5] = [
         &lifecycle::cases::<S, S::Guests>(),
         &accesses::cases::<S, S::Guests>(),
@@ -67,12 +69,5 @@ pub fn run_matching<S: Subject>(
         &interrupts::cases::<S, S::Guests>(),
         &requests::cases::<S, S::Guests>(),
     ];
-    for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
-        before(name);
-        report.add(name, case(subject));
-    }
-    report
+    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
 }
-
-/// A case and what it is about.
-type NamedCase<S> = (&'static str, fn(&S) -> Verdict);

@@ -28,7 +28,7 @@ use axvcpu_riscv::paging::{Mode, SV39X4};
 
 pub use bench::{Riscv, Trap};
 
-use crate::report::{Report, Verdict};
+use crate::report::{NamedCase, Report, run_cases};
 
 /// What the suite for RISC-V needs besides from a backend's author.
 pub trait Subject: crate::Subject {
@@ -65,9 +65,8 @@ pub fn run<S: Subject>(subject: &S) -> Report {
 pub fn run_matching<S: Subject>(
     subject: &S,
     filter: &str,
-    mut before: impl FnMut(&'static str),
+    before: impl FnMut(&'static str),
 ) -> Report {
-    let mut report = Report::new(subject.name());
     let groups: [&[NamedCase<S>]; 12] = [
         &lifecycle::cases(),
         &calls::cases(),
@@ -82,12 +81,5 @@ pub fn run_matching<S: Subject>(
         &migration::cases(),
         &hostile::cases(),
     ];
-    for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
-        before(name);
-        report.add(name, case(subject));
-    }
-    report
+    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
 }
-
-/// A case and what it is about.
-type NamedCase<S> = (&'static str, fn(&S) -> Verdict);

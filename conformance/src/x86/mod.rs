@@ -29,7 +29,7 @@ mod requests;
 use axvcpu::AxArchVCpu;
 use axvcpu_x86::start::Start;
 
-use crate::report::{Report, Verdict};
+use crate::report::{NamedCase, Report, run_cases};
 
 /// What the suite for x86-64 needs besides from a backend's author.
 ///
@@ -93,9 +93,8 @@ pub fn run<S: Subject>(subject: &S) -> Report {
 pub fn run_matching<S: Subject>(
     subject: &S,
     filter: &str,
-    mut before: impl FnMut(&'static str),
+    before: impl FnMut(&'static str),
 ) -> Report {
-    let mut report = Report::new(subject.name());
     let groups: [&[NamedCase<S>]; 13] = [
         &lifecycle::cases(),
         &ports::cases(),
@@ -111,12 +110,5 @@ pub fn run_matching<S: Subject>(
         &isolation::cases(),
         &hostile::cases(),
     ];
-    for &(name, case) in groups.into_iter().flatten().filter(|(name, _)| name.contains(filter)) {
-        before(name);
-        report.add(name, case(subject));
-    }
-    report
+    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
 }
-
-/// A case and what it is about.
-type NamedCase<S> = (&'static str, fn(&S) -> Verdict);

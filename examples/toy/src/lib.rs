@@ -7,6 +7,7 @@
 //! * `hart` executes instructions: an interpreter takes the place of hardware.
 //! * `vcpu` is the backend, [`ToyVCpu`] and [`ToyPerCpu`].
 //! * `tests/guests` tells the conformance suite how guests for the architecture are written.
+//! * `tests/cases` has the cases that only this architecture can have.
 //! * `tests/conformance.rs` holds the backend to the contract, and then again with one [`Mistake`] after the other in it: a
 //!   suite that does not notice is worth nothing.
 //!

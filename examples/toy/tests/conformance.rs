@@ -1,5 +1,6 @@
 //! The toy backend keeps the contract, and the suite notices when it does not.
 
+mod cases;
 mod guests;
 #[path = "../../../conformance/tests/platform/mod.rs"]
 mod platform;
@@ -67,6 +68,13 @@ fn toy() {
     println!("\n{report}");
     assert!(report.is_passed(), "{} of the cases above failed", report.failed());
     assert_eq!(report.skipped(), 0, "cases skipped");
+}
+
+#[test]
+fn own_cases() {
+    let report = generic::run_cases(&Backend(None), cases::CASES, "", |_| ());
+    println!("\n{report}");
+    assert!(report.is_passed(), "{} of the cases above failed", report.failed());
 }
 
 #[test]

@@ -21,7 +21,7 @@ const NUMBER: usize = 7;
 const COUNTER: usize = 12;
 const LINK: usize = 13;
 const TEMP: usize = 14;
-const BASE: usize = 15;
+pub(crate) const BASE: usize = 15;
 
 /// An assembler, and a guest program in the making.
 pub(crate) struct Asm {
@@ -34,15 +34,20 @@ impl Asm {
         Self { start, words: Vec::new() }
     }
 
-    fn put(&mut self, op: u32, rd: usize, rs: usize, n: u16) {
+    pub(crate) fn put(&mut self, op: u32, rd: usize, rs: usize, n: u16) {
         self.words.push(encode(op, rd, rs, n));
+    }
+
+    /// Appends an instruction as it is.
+    pub(crate) fn word(&mut self, word: u32) {
+        self.words.push(word);
     }
 
     fn bytes(&self) -> Vec<u8> {
         self.words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    fn load_number(&mut self, rd: usize, value: u64) {
+    pub(crate) fn load_number(&mut self, rd: usize, value: u64) {
         self.put(op::SET, rd, 0, value as u16);
         if value >> 16 != 0 {
             self.put(op::SET, rd, 0, (value >> 48) as u16);
@@ -52,7 +57,7 @@ impl Asm {
         }
     }
 
-    fn copy(&mut self, rd: usize, rs: usize) {
+    pub(crate) fn copy(&mut self, rd: usize, rs: usize) {
         self.put(op::SET, rd, 0, 0);
         self.put(op::ADD, rd, rs, 0);
     }
@@ -228,17 +233,17 @@ impl Instructions for Asm {
     }
 
     fn trap_for_ever(&mut self) {
-        self.install_handler(|g| g.words.push(0));
-        self.words.push(0); // illegal
+        self.install_handler(|g| g.word(0));
+        self.word(0); // illegal
     }
 }
 
 /// What the handler reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trap {
-    cause: u64,
-    epc: u64,
-    value: u64,
+    pub(crate) cause: u64,
+    pub(crate) epc: u64,
+    pub(crate) value: u64,
 }
 
 impl Isa for Toy {
