@@ -82,6 +82,8 @@ fn cpu() -> Cpu {
     Cpu::register().expect("a CPU").interruptible().expect("signals")
 }
 
+// The tests have a name in common by which whoever tests backends that need nothing of the machine leaves them out.
+
 /// Whether there is a KVM; says so if not.
 fn is_here() -> bool {
     match Kvm::open() {

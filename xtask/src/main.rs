@@ -37,6 +37,8 @@ enum Command {
     Run(run::Options),
     /// Run the tests, stage by stage
     Test(test::Options),
+    /// Write the chapter that says which backend passes which case of the contract
+    ConformanceTable(test::table::Options),
     /// Measure speed, next to QEMU's
     Bench(bench::Options),
     /// Build the book, and the documentation of all crates
@@ -59,6 +61,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Demo(options) => demo::command(&options),
         Command::Run(options) => Ok(run::command(&options)),
         Command::Test(options) => test::command(&options),
+        Command::ConformanceTable(options) => test::table::command(&options),
         Command::Bench(options) => bench::command(&options),
         Command::Book(options) => book::command(&options),
     }

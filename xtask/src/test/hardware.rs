@@ -2,7 +2,7 @@
 //! virtualization, which is a stage for each architecture, and the comparison of
 //! random programs with the software hart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -19,7 +19,7 @@ use crate::{assets, bare, proc};
 /// guest without a timer of its own and a host without the state of vectors. For
 /// AArch64: everything, host extensions included; Armv8.2, with them as well; and
 /// Armv8.0, without.
-fn cpus(arch: Bare) -> &'static [&'static str] {
+pub(super) fn cpus(arch: Bare) -> &'static [&'static str] {
     match arch {
         Bare::Riscv64 => &["rv64,v=true", "rv64,sstc=off"],
         Bare::Aarch64 => &["max", "neoverse-n1", "cortex-a57"],
@@ -121,9 +121,7 @@ pub(super) fn program(
     command.args(["-serial", "stdio", "-monitor", "none"]);
     let done = proc::run(&mut command, &[], Some(LIMIT))?;
     let name = image.file_name().unwrap_or_default().to_string_lossy();
-    let log =
-        format!("{name} {arch} {cpu} {append}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let log = assets::store().join("logs").join(log);
+    let log = log(&name, arch, cpu, append);
     write_whole(&log, format!("{}\n{}", done.stdout, done.stderr).as_bytes())?;
     let ended = !done.timed_out && matches!(done.status.code(), Some(0 | 1));
     ensure!(
@@ -135,6 +133,13 @@ pub(super) fn program(
         proc::tail(&done.stderr, 4)
     );
     Ok(done.stdout)
+}
+
+/// Where everything is kept that such a program printed.
+pub(super) fn log(name: &str, arch: Bare, cpu: &str, append: &str) -> PathBuf {
+    let log =
+        format!("{name} {arch} {cpu} {append}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    assets::store().join("logs").join(log)
 }
 
 /// What the suite found.

@@ -6,6 +6,7 @@ mod hardware;
 mod hygiene;
 mod kvm;
 mod suites;
+pub(crate) mod table;
 
 use std::fs;
 use std::process::ExitCode;

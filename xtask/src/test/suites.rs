@@ -1,9 +1,11 @@
 //! Stages that run `cargo test` and count what it reports.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, anyhow, bail};
 
 use super::{Report, succeeded};
-use crate::assets::store;
+use crate::assets::{store, write_whole};
 use crate::cargo::cargo;
 use crate::progress::Step;
 
@@ -56,6 +58,9 @@ pub(super) fn cargo_test(
     let done = step.follow(&mut command)?;
     let found = parse(&done.stdout)?;
     step.done(&done.ended());
+    if done.stdout.lines().any(|line| report_of_cases(line).is_some()) {
+        write_whole(&cases_log(stage), done.stdout.as_bytes())?;
+    }
 
     found.add_to(report, "");
     match (succeeded(stage, &done), found.failed) {
@@ -68,6 +73,11 @@ pub(super) fn cargo_test(
             Ok(())
         }
     }
+}
+
+/// Where the reports of the conformance suite are kept that a stage printed.
+pub(super) fn cases_log(stage: &str) -> PathBuf {
+    store().join("logs").join(format!("{stage}-cases.log"))
 }
 
 /// What the test harness said, all binaries together.
@@ -137,7 +147,7 @@ pub(super) fn parse(text: &str) -> Result<Found> {
 
 /// The last line of a report of the conformance suite: `N passed, N failed`,
 /// perhaps with what was skipped.
-fn report_of_cases(line: &str) -> Option<(u64, u64)> {
+pub(super) fn report_of_cases(line: &str) -> Option<(u64, u64)> {
     let (passed, rest) = line.split_once(" passed, ")?;
     let (failed, _) = rest.split_once(" failed")?;
     Some((passed.parse().ok()?, failed.parse().ok()?))

@@ -1,0 +1,356 @@
+//! `cargo xtask conformance-table`: which backend passes which case of the contract, as a chapter of the documentation. It is
+//! made of what the stages printed when they ran last, and says nothing of when and where that was: the same results make
+//! the same chapter.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use super::{hardware, suites};
+use crate::arch::Bare;
+use crate::assets::{store, workspace, write_whole};
+
+/// What the command can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run the stages first whose results are shown
+    #[arg(long)]
+    run: bool,
+}
+
+/// The stages whose results are shown.
+const STAGES: [&str; 4] = ["conformance", "riscv64", "aarch64", "kvm"];
+
+const CHAPTER: &str = "docs/src/conformance.md";
+
+const HEAD: &str = "# Backends and the contract
+
+<!-- Made by `cargo xtask conformance-table`. Changes by hand are lost. -->
+
+Every case of the conformance suite, and what became of it on every backend and in every configuration that
+[the tests](testing.md) run. Where a column stands for several shapes of a backend a case is `ok` if it is in all of them;
+a number leads to what was not run, where and why. A case without an entry is not one of that column's. Nothing here has
+failed: the table cannot be made otherwise.
+
+`cargo xtask conformance-table` makes this chapter of what the stages `conformance`, `riscv64`, `aarch64` and `kvm` printed
+when they ran last; with `--run` it runs them first. \"This machine\" is the one that did: what its KVM can do is its own,
+and where it has none there is no such column.
+";
+
+/// A table of its own: the cases of one suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suite {
+    Riscv,
+    Arm,
+    X86,
+    Any,
+    PerCpu,
+}
+
+impl Suite {
+    const ALL: [Self; 5] = [Self::Riscv, Self::Arm, Self::X86, Self::Any, Self::PerCpu];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Riscv => "RISC-V",
+            Self::Arm => "AArch64",
+            Self::X86 => "x86-64",
+            Self::Any => "Any architecture",
+            Self::PerCpu => "Physical CPUs",
+        }
+    }
+}
+
+/// What a stage printed.
+struct Source {
+    log: PathBuf,
+    suite: Suite,
+    /// The column; none if every subject has its own.
+    column: Option<String>,
+    /// Whether it may be missing: what a machine may lack.
+    optional: bool,
+}
+
+pub(crate) fn command(options: &Options) -> Result<ExitCode> {
+    if options.run {
+        let stages = STAGES.map(String::from).into();
+        let code = super::command(&super::Options { quick: false, stages, list: false })?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    let mut tables = Suite::ALL.map(Table::new);
+    for source in sources() {
+        let text = match fs::read_to_string(&source.log) {
+            Ok(text) => text,
+            Err(_) if source.optional => continue,
+            Err(error) => {
+                let stages = STAGES.join(" ");
+                let log = source.log.display();
+                bail!("{log}: {error}; `cargo xtask test {stages}` or `--run` makes it");
+            }
+        };
+        add(&mut tables, &source, &text).with_context(|| source.log.display().to_string())?;
+    }
+    let chapter = workspace().join(CHAPTER);
+    write_whole(&chapter, render(&tables).as_bytes())?;
+    println!("{}", chapter.strip_prefix(workspace()).unwrap_or(Path::new(CHAPTER)).display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sources() -> Vec<Source> {
+    let mut sources = vec![Source {
+        log: suites::cases_log("conformance"),
+        suite: Suite::Riscv,
+        column: None,
+        optional: false,
+    }];
+    for arch in Bare::ALL {
+        let suite = match arch {
+            Bare::Riscv64 => Suite::Riscv,
+            Bare::Aarch64 => Suite::Arm,
+        };
+        sources.extend(hardware::cpus(arch).iter().map(|cpu| Source {
+            log: hardware::log("conformance", arch, cpu, ""),
+            suite,
+            column: Some(format!("{arch}, `{cpu}`")),
+            optional: false,
+        }));
+    }
+    let kvm = |log, column: &str, optional| Source {
+        log,
+        suite: Suite::X86,
+        column: Some(column.into()),
+        optional,
+    };
+    sources.push(kvm(store().join("logs/kvm.log"), "kvm, in a virtual machine", false));
+    sources.push(kvm(suites::cases_log("kvm"), "kvm, on this machine", true));
+    sources
+}
+
+/// Where the results of a subject belong.
+fn place(source: &Source, subject: &str) -> (Suite, String) {
+    let column = source.column.clone().unwrap_or_else(|| subject.into());
+    let per_cpu = [", a physical CPU", ", a thread"];
+    if let Some(backend) = per_cpu.iter().find_map(|suffix| subject.strip_suffix(suffix)) {
+        return (Suite::PerCpu, source.column.clone().unwrap_or_else(|| backend.into()));
+    }
+    let any = subject == "toy" || subject.ends_with(", as any architecture");
+    (if any { Suite::Any } else { source.suite }, column)
+}
+
+/// Adds what the reports in the text say.
+fn add(tables: &mut [Table], source: &Source, text: &str) -> Result<()> {
+    let mut subject = None;
+    let mut after = None;
+    let mut cases = 0;
+    for line in text.lines().map(str::trim_end) {
+        if suites::report_of_cases(line).is_some() {
+            subject = None;
+        } else if let Some(name) = line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
+            let (suite, column) = place(source, name);
+            let table = tables.iter_mut().find(|table| table.suite == suite);
+            let table = table.context("a suite without a table")?;
+            subject = Some((name, column, table));
+            after = None;
+        } else if let (Some((name, column, table)), Some((case, result))) =
+            (&mut subject, result_of_case(line))
+        {
+            let result = result.with_context(|| format!("{name}: {case}"))?;
+            after = Some(table.add(case, after, column, name, result));
+            cases += 1;
+        }
+    }
+    ensure!(cases != 0, "there are no results in it");
+    Ok(())
+}
+
+/// Reads a line about a case: its name, and the reason if it was skipped.
+fn result_of_case(line: &str) -> Option<(&str, Result<Option<&str>>)> {
+    let line = line.strip_prefix("  ")?;
+    if let Some(name) = line.strip_suffix("  ok") {
+        return Some((name.trim(), Ok(None)));
+    }
+    if let Some((name, reason)) = line.split_once("  skipped: ") {
+        return Some((name.trim(), Ok(Some(reason))));
+    }
+    let (name, reason) = line.split_once("  FAILED: ")?;
+    Some((name.trim(), Err(anyhow::anyhow!("failed: {reason}"))))
+}
+
+/// Cases, columns, and what became of the ones in the others.
+struct Table {
+    suite: Suite,
+    columns: Vec<Column>,
+    rows: Vec<String>,
+    cells: Vec<Cell>,
+}
+
+struct Column {
+    name: String,
+    /// The subjects that it stands for.
+    subjects: Vec<String>,
+}
+
+struct Cell {
+    row: String,
+    column: usize,
+    passed: Vec<String>,
+    /// Subjects, each with the reason.
+    skipped: Vec<(String, String)>,
+}
+
+impl Table {
+    fn new(suite: Suite) -> Self {
+        Self { suite, columns: Vec::new(), rows: Vec::new(), cells: Vec::new() }
+    }
+
+    /// Adds a result, and answers which row the case is. A new one comes behind the row that came before it.
+    fn add(
+        &mut self,
+        case: &str,
+        after: Option<usize>,
+        column: &str,
+        subject: &str,
+        skipped: Option<&str>,
+    ) -> usize {
+        let row = self.rows.iter().position(|row| row == case).unwrap_or_else(|| {
+            let row = after.map_or(self.rows.len(), |after| after + 1);
+            self.rows.insert(row, case.into());
+            row
+        });
+        let known = self.columns.iter().position(|known| known.name == column);
+        let column = known.unwrap_or_else(|| {
+            self.columns.push(Column { name: column.into(), subjects: Vec::new() });
+            self.columns.len() - 1
+        });
+        let subjects = &mut self.columns[column].subjects;
+        if !subjects.iter().any(|known| known == subject) {
+            subjects.push(subject.into());
+        }
+        let known = self.cells.iter().position(|cell| cell.row == case && cell.column == column);
+        let cell = known.unwrap_or_else(|| {
+            let (passed, skipped) = (Vec::new(), Vec::new());
+            self.cells.push(Cell { row: case.into(), column, passed, skipped });
+            self.cells.len() - 1
+        });
+        match skipped {
+            None => self.cells[cell].passed.push(subject.into()),
+            Some(reason) => self.cells[cell].skipped.push((subject.into(), reason.into())),
+        }
+        row
+    }
+
+    fn render(&self, text: &mut String, notes: &mut Vec<String>) {
+        let _ = writeln!(text, "\n## {}\n", self.suite.title());
+        for column in self.columns.iter().filter(|column| column.subjects.len() > 1) {
+            let _ = writeln!(text, "* {}: {}", column.name, column.subjects.join("; "));
+        }
+        let names: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let _ = writeln!(text, "\n| case | {} |", names.join(" | "));
+        let _ = writeln!(text, "|---|{}", "---|".repeat(names.len()));
+        for row in &self.rows {
+            let _ = write!(text, "| {} |", row.replace('|', "\\|"));
+            for column in 0..self.columns.len() {
+                let cell = self.cells.iter().find(|cell| &cell.row == row && cell.column == column);
+                let entry = cell.map_or(String::new(), |cell| cell.render(notes));
+                let _ = write!(text, " {entry} |");
+            }
+            text.push('\n');
+        }
+        let _ = write!(text, "| *passed* |");
+        for column in 0..self.columns.len() {
+            let cells = self.cells.iter().filter(|cell| cell.column == column);
+            let _ = write!(text, " {} |", cells.map(|cell| cell.passed.len()).sum::<usize>());
+        }
+        text.push('\n');
+    }
+}
+
+impl Cell {
+    /// The entry; what it has to say about reasons goes to the notes, once for all that say the same.
+    fn render(&self, notes: &mut Vec<String>) -> String {
+        let mut entry = String::from(if self.passed.is_empty() { "skipped" } else { "ok" });
+        let mut reasons: Vec<&str> = Vec::new();
+        for (_, reason) in &self.skipped {
+            if !reasons.contains(&reason.as_str()) {
+                reasons.push(reason);
+            }
+        }
+        for reason in reasons {
+            let those = self.skipped.iter().filter(|(_, other)| other == reason);
+            let those: Vec<_> = those.map(|(subject, _)| subject.as_str()).collect();
+            let note = if those.len() == self.passed.len() + self.skipped.len() {
+                reason.to_owned()
+            } else {
+                format!("Not in {}: {reason}", those.join(" and "))
+            };
+            let number = notes.iter().position(|known| *known == note).unwrap_or_else(|| {
+                notes.push(note);
+                notes.len() - 1
+            });
+            let _ = write!(entry, "[^{}]", number + 1);
+        }
+        entry
+    }
+}
+
+fn render(tables: &[Table]) -> String {
+    let mut text = String::from(HEAD);
+    let mut notes = Vec::new();
+    for table in tables.iter().filter(|table| !table.rows.is_empty()) {
+        table.render(&mut text, &mut notes);
+    }
+    for (number, note) in (1..).zip(&notes) {
+        let _ = write!(text, "\n[^{number}]: {note}\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(suite: Suite, column: Option<&str>) -> Source {
+        Source { log: "log".into(), suite, column: column.map(Into::into), optional: false }
+    }
+
+    #[test]
+    fn shapes_share_a_column_and_reasons_a_note() {
+        let mut tables = Suite::ALL.map(Table::new);
+        let text = "x\r\none:\r\n  a: b   ok\r\n  c  skipped: no c\r\n  e  ok\r\n2 passed, 0 failed, 1 skipped\r\n\
+                    two:\r\n  a: b  skipped: no b\r\n  c  skipped: no c\r\n  d  ok\r\n  e  ok\r\n\
+                    2 passed, 0 failed, 2 skipped\r\nall together:\r\n4 passed, 0 failed\r\n  f  ok\r\n";
+        add(&mut tables, &source(Suite::Arm, Some("cpu")), text).unwrap();
+        let text = render(&tables);
+        let tail = "\n## AArch64\n\n* cpu: one; two\n\n| case | cpu |\n|---|---|\n| a: b | ok[^1] |\n\
+                    | c | skipped[^2] |\n| d | ok |\n| e | ok |\n| *passed* | 4 |\n\n\
+                    [^1]: Not in two: no b\n\n[^2]: no c\n";
+        assert_eq!(text.strip_prefix(HEAD), Some(tail));
+    }
+
+    #[test]
+    fn subjects_have_columns_of_their_own_and_suites_tables() {
+        let mut tables = Suite::ALL.map(Table::new);
+        let text = "soft:\n  a  ok\n1 passed, 0 failed\nsoft, as any architecture:\n  b  ok\n1 passed, 0 failed\n\
+                    toy, a physical CPU:\n  d  ok\n1 passed, 0 failed\ntoy:\n  b  ok\n  c  ok\n2 passed, 0 failed\n";
+        add(&mut tables, &source(Suite::Riscv, None), text).unwrap();
+        let text = render(&tables);
+        assert!(text.contains("| case | soft |\n|---|---|\n| a | ok |\n"), "{text}");
+        assert!(text.contains("| b | ok | ok |\n| c |  | ok |\n| *passed* | 1 | 2 |\n"), "{text}");
+        assert!(text.contains("## Physical CPUs\n\n\n| case | toy |\n"), "{text}");
+    }
+
+    #[test]
+    fn failures_and_nothing_make_no_table() {
+        let mut tables = Suite::ALL.map(Table::new);
+        let source = source(Suite::X86, Some("kvm"));
+        assert!(add(&mut tables, &source, "kvm:\n  a  FAILED: why\n0 passed, 1 failed\n").is_err());
+        assert!(add(&mut tables, &source, "kvm:\n0 passed, 0 failed\n").is_err());
+        assert!(add(&mut tables, &source, "nothing\n").is_err());
+    }
+}
