@@ -7,7 +7,7 @@ use axvcpu::{AxError, Fence};
 use super::{Architecture, GuestsOf, Instructions, NamedCase, Perms, Program, Reg};
 use crate::bench::{Bench, Hart, pattern};
 use crate::exits;
-use crate::report::{Verdict, ensure, ensure_eq};
+use crate::report::{Stop, Verdict, ensure, ensure_eq};
 use crate::subject::Subject;
 
 pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 15] {
@@ -135,6 +135,22 @@ fn registers_before_the_answer<S: Subject, I: Architecture + GuestsOf<S>>(subjec
     exits::registers_before_the_answer(&bench, [Reg::A, Reg::C, Reg::B].map(I::gpr))
 }
 
+/// Skips the case if the backend undoes no accesses. There is nothing to undo yet.
+fn needs_retry<S: Subject, I: Architecture + GuestsOf<S>>(bench: &Bench<S, I>) -> Verdict {
+    match bench.vcpu().retry() {
+        Err(AxError::Unsupported) => Err(Stop::Skipped("the backend undoes no accesses")),
+        _ => Ok(()),
+    }
+}
+
+/// Skips the case if the backend fails no accesses. There is nothing to fail yet.
+fn needs_fail<S: Subject, I: Architecture + GuestsOf<S>>(bench: &Bench<S, I>) -> Verdict {
+    match bench.vcpu().fail_access() {
+        Err(AxError::Unsupported) => Err(Stop::Skipped("the backend fails no accesses")),
+        _ => Ok(()),
+    }
+}
+
 /// Runs to the trap that `fail_access` has caused, and behind the instruction.
 fn step_over<S: Subject, I: Architecture + GuestsOf<S>>(hart: &Hart<S, I>) -> Verdict {
     let trap = hart.trap()?;
@@ -150,24 +166,29 @@ fn not_asked<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
         g.wfi();
         g.mark(1);
     })?;
+    needs_fail(&bench)?;
     exits::not_asked(&bench, step_over)
 }
 
 fn retry_load<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
-    exits::retry_load(Bench::<S, I>::boot(subject, |g| {
+    let bench = Bench::<S, I>::boot(subject, |g| {
         g.set(Reg::B, I::DEVICE);
         g.load(Reg::A, Qword, Reg::B, 8);
         g.report(Reg::A);
-    })?)
+    })?;
+    needs_retry(&bench)?;
+    exits::retry_load(bench)
 }
 
 fn retry_store<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
-    exits::retry_store(Bench::<S, I>::boot(subject, |g| {
+    let bench = Bench::<S, I>::boot(subject, |g| {
         g.set(Reg::B, I::DEVICE);
         g.set(Reg::A, pattern(2));
         g.store(Reg::A, Qword, Reg::B, 8);
         g.mark(1);
-    })?)
+    })?;
+    needs_retry(&bench)?;
+    exits::retry_store(bench)
 }
 
 fn retry_unchanged<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -179,6 +200,7 @@ fn retry_unchanged<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Ve
         g.store(Reg::B, Dword, Reg::B, 4);
         g.mark(1);
     })?;
+    needs_retry(&bench)?;
     exits::retry_unchanged(&bench)
 }
 
@@ -192,6 +214,7 @@ fn fail_mmio<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
         }
         g.report(Reg::A);
     })?;
+    needs_fail(&bench)?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     for width in WIDTHS {
         hart.mmio_read(I::DEVICE + 16, width)?;
@@ -209,6 +232,7 @@ fn fail_mmio<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
 
 fn fail_fetch<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
     let bench = Bench::<S, I>::boot(subject, |g| g.call(I::DEVICE))?;
+    needs_fail(&bench)?;
     for _ in 0..3 {
         bench.hart().nested_fault(I::DEVICE, Execute)?;
     }
@@ -226,6 +250,8 @@ fn nothing_open<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdi
         g.mark(1);
         g.wfi();
     })?;
+    needs_retry(&bench)?;
+    needs_fail(&bench)?;
     exits::nothing_open(&bench)
 }
 

@@ -2,6 +2,7 @@
 
 mod cases;
 mod guests;
+mod least;
 #[path = "../../../conformance/tests/platform/mod.rs"]
 mod platform;
 #[path = "../../../conformance/tests/watch/mod.rs"]
@@ -68,6 +69,19 @@ fn toy() {
     println!("\n{report}");
     assert!(report.is_passed(), "{} of the cases above failed", report.failed());
     assert_eq!(report.skipped(), 0, "cases skipped");
+}
+
+/// Not printed: what is skipped deliberately is nothing that anybody has to know of.
+#[test]
+fn least() {
+    let report = generic::run(&least::Backend);
+    assert!(report.is_passed(), "{report}");
+    let lacks = |reason: &str| {
+        let skipped =
+            |outcome: &Outcome| matches!(outcome, Outcome::Skipped(r) if r.starts_with(reason));
+        report.cases().iter().filter(|case| skipped(&case.outcome)).count()
+    };
+    assert_eq!((lacks("the backend"), lacks("needs a second"), lacks("")), (9, 10, 19), "{report}");
 }
 
 #[test]
