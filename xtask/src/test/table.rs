@@ -37,8 +37,8 @@ a number leads to what was not run, where and why. A case without an entry is no
 failed: the table cannot be made otherwise.
 
 `cargo xtask conformance-table` makes this chapter of what the stages `conformance`, `riscv64`, `aarch64` and `kvm` printed
-when they ran last; with `--run` it runs them first. \"This machine\" is the one that did: what its KVM can do is its own,
-and where it has none there is no such column.
+when they ran last; with `--run` it runs them first. \"Where this was made\" is
+on the KVM of the machine that did: what it can do is its own, and without one there is no such column.
 ";
 
 /// A table of its own: the cases of one suite.
@@ -128,7 +128,7 @@ fn sources() -> Vec<Source> {
         optional,
     };
     sources.push(kvm(store().join("logs/kvm.log"), "kvm, in a virtual machine", false));
-    sources.push(kvm(suites::cases_log("kvm"), "kvm, on this machine", true));
+    sources.push(kvm(suites::cases_log("kvm"), "kvm, where this was made", true));
     sources
 }
 
@@ -247,11 +247,15 @@ impl Table {
 
     fn render(&self, text: &mut String, notes: &mut Vec<String>) {
         let _ = writeln!(text, "\n## {}\n", self.suite.title());
-        for column in self.columns.iter().filter(|column| column.subjects.len() > 1) {
+        let shaped: Vec<_> = self.columns.iter().filter(|it| it.subjects.len() > 1).collect();
+        for column in &shaped {
             let _ = writeln!(text, "* {}: {}", column.name, column.subjects.join("; "));
         }
+        if !shaped.is_empty() {
+            text.push('\n');
+        }
         let names: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
-        let _ = writeln!(text, "\n| case | {} |", names.join(" | "));
+        let _ = writeln!(text, "| case | {} |", names.join(" | "));
         let _ = writeln!(text, "|---|{}", "---|".repeat(names.len()));
         for row in &self.rows {
             let _ = write!(text, "| {} |", row.replace('|', "\\|"));
@@ -342,7 +346,7 @@ mod tests {
         let text = render(&tables);
         assert!(text.contains("| case | soft |\n|---|---|\n| a | ok |\n"), "{text}");
         assert!(text.contains("| b | ok | ok |\n| c |  | ok |\n| *passed* | 1 | 2 |\n"), "{text}");
-        assert!(text.contains("## Physical CPUs\n\n\n| case | toy |\n"), "{text}");
+        assert!(text.contains("## Physical CPUs\n\n| case | toy |\n"), "{text}");
     }
 
     #[test]
