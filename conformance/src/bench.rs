@@ -46,7 +46,8 @@ pub trait Program: Sized {
     /// Reports a number that tells one place in the program from another: the call [`REPORT`](Isa::REPORT).
     fn mark(&mut self, number: u64);
 
-    /// Waits for an interrupt, once. Nothing is pending: it halts.
+    /// Waits for an interrupt, once: the vCPU halts unless one is pending, and goes on behind the wait when it runs again,
+    /// whatever for.
     fn wfi(&mut self);
 
     /// Waits for interrupts, for ever.
@@ -55,7 +56,7 @@ pub trait Program: Sized {
     /// Reports the 64 bits at an address, for ever.
     fn report_for_ever(&mut self, address: u64);
 
-    /// Executes for ever without leaving the guest, counting in the first word of data.
+    /// Executes for ever without leaving the guest, counting in the first 64 bits of [`DATA`](Isa::DATA).
     fn count_for_ever(&mut self);
 }
 
@@ -64,39 +65,42 @@ pub type Call = (u64, [u64; 6]);
 
 /// What is special about the guests of an architecture: where they live, and how they call the suite. Implemented by a type
 /// that needs no value.
+///
+/// Addresses are guest physical ones and multiples of 4096, and pages have that size. Each of the places is apart from all
+/// others, those of [`Architecture`](crate::generic::Architecture) included.
 pub trait Isa {
-    /// The stage-2 tables.
+    /// The stage-2 tables: their entries, and values for their shapes.
     type Format: Format + Send + Sync;
-    /// A program.
+    /// A guest program in the making.
     type Guest: Program;
 
-    /// Where guests start.
+    /// Where guests start: pages that may be read, written and executed.
     const CODE: u64;
-    /// How much there is of code.
+    /// How many pages of code there are. Programs are short; 16 are plenty for instructions of 4 bytes.
     const CODE_PAGES: u64;
-    /// Pages of data, readable and writable.
+    /// Pages of data, which may be read and written.
     const DATA: u64;
-    /// How much there is of data.
+    /// How many pages of data there are.
     const DATA_PAGES: u64;
-    /// Addresses at which there is nothing.
+    /// Addresses at which there is nothing: a page, where some cases put memory in the end. Below 4 GiB.
     const DEVICE: u64;
     /// A page whose mapping changes. Not a round number: a TLB that picks its entries by the lower bits of addresses, and has
     /// few of them, would drop this one's for the code's or the data's, and be right without a fence.
     const WINDOW: u64 = Self::DATA + 0x10_5000;
-    /// Memory that it leads to.
+    /// By what the suite knows memory that it leads to. The guest finds nothing there.
     const FIRST: u64 = Self::DATA + 0x20_0000;
-    /// Other memory that it leads to.
+    /// By what the suite knows other memory that it leads to.
     const SECOND: u64 = Self::DATA + 0x20_1000;
 
     /// Whether it takes a fence that a vCPU finds memory that was mapped where there was none.
     const ANNOUNCES: bool = false;
 
-    /// The register in which a guest finds the number of its vCPU.
+    /// The register in which a guest finds the number of its vCPU, as [`set_gpr`](AxVCpu::set_gpr) numbers it.
     const NUMBER: usize;
 
     /// The call whose first argument is a value to report.
     const REPORT: u64;
-    /// The call with which the guest's own handler reports what it took.
+    /// The call with which the guest's own handler reports what it took; [`trap`](Self::trap) reads the arguments.
     const TRAP: u64;
     /// The call at the program's end.
     const END: u64;

@@ -27,10 +27,10 @@
 //!
 //! What it cannot check, because it differs from one architecture to the next, is left to cases of the author's own: the
 //! state after a reset in every register, exceptions, the guest's own page tables, interrupt lines, timers, floating
-//! point and vectors, and system registers. They are functions that take the subject and come to a [`Verdict`], and [`run_cases`] runs them. A
-//! [`Bench`] has what one needs: a machine whose guest is about to start, and vCPUs of which something is expected. Errors of
-//! calls that succeed if the backend keeps the contract end the case by `?`, and a [`Failure`](crate::Failure) says what was
-//! found instead.
+//! point and vectors, and system registers. They are functions that take the subject and come to a [`Verdict`], and
+//! [`run_cases`] runs them. A [`Bench`] has what one needs: a machine whose guest is about to start, and vCPUs of which
+//! something is expected. Errors of calls that succeed if the backend keeps the contract end the case by `?`, and a
+//! [`Failure`](crate::Failure) says what was found instead.
 
 mod accesses;
 mod fences;

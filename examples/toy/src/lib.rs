@@ -27,7 +27,9 @@ pub use vcpu::{ToyPerCpu, ToyVCpu};
 /// The format of stage-2 tables.
 pub const FORMAT: Mode = SV39X4;
 
-/// A mistake to make deliberately.
+/// A mistake to make deliberately. The first and the last break what
+/// [`set_ept_root`](axvcpu::AxArchVCpu::set_ept_root) relies on, so a host that asks for them keeps all memory that it has
+/// ever mapped, and accesses it as if guests may do so at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
     /// Keeps translations that a fence says are stale.
