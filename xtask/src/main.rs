@@ -8,6 +8,7 @@ mod book;
 mod cargo;
 mod demo;
 mod fixed;
+mod fuzz;
 mod l1;
 mod machine;
 mod proc;
@@ -39,6 +40,8 @@ enum Command {
     Test(test::Options),
     /// Write the chapter that says which backend passes which case of the contract
     ConformanceTable(test::table::Options),
+    /// Run the fuzz targets with libFuzzer
+    Fuzz(fuzz::Options),
     /// Measure speed, next to QEMU's
     Bench(bench::Options),
     /// Build the book, and the documentation of all crates
@@ -62,6 +65,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Run(options) => Ok(run::command(&options)),
         Command::Test(options) => test::command(&options),
         Command::ConformanceTable(options) => test::table::command(&options),
+        Command::Fuzz(options) => fuzz::command(&options),
         Command::Bench(options) => bench::command(&options),
         Command::Book(options) => book::command(&options),
     }

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let name = arguments.next().unwrap_or_default();
     if name == "--list" {
         for target in TARGETS {
-            println!("{}\t{}\t{}", target.name, target.most, target.about);
+            println!("{:16}{}", target.name, target.about);
         }
         return ExitCode::SUCCESS;
     }

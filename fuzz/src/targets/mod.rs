@@ -13,8 +13,6 @@ pub struct Target {
     pub name: &'static str,
     /// What it holds the code to.
     pub about: &'static str,
-    /// The longest input that is of use.
-    pub most: usize,
     /// Does it.
     pub run: fn(&[u8]),
 }
@@ -24,68 +22,41 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "soft",
         about: "the software hart: any code, registers, CSRs and tables; runs are repeatable",
-        most: 4096,
         run: soft::run,
     },
     Target {
         name: "decode_riscv64",
         about: "loads and stores as RISC-V exits tell of them",
-        most: 512,
         run: decode::riscv64,
     },
     Target {
         name: "decode_aarch64",
         about: "loads and stores as AArch64 exits tell of them",
-        most: 512,
         run: decode::aarch64,
     },
     Target {
         name: "devices_riscv",
         about: "the registers of the 16550 and of the PLIC",
-        most: 2048,
         run: devices::riscv,
     },
     Target {
         name: "devices_arm",
         about: "the registers of the PL011 and of the GICv3",
-        most: 2048,
         run: devices::arm,
     },
-    Target { name: "devices_x86", about: "a PC's I/O ports", most: 2048, run: devices::x86 },
-    Target {
-        name: "sbi",
-        about: "calls of the SBI, from two harts",
-        most: 2048,
-        run: devices::sbi,
-    },
-    Target {
-        name: "psci",
-        about: "calls of PSCI and SGIs, from two CPUs",
-        most: 2048,
-        run: devices::psci,
-    },
+    Target { name: "devices_x86", about: "a PC's I/O ports", run: devices::x86 },
+    Target { name: "sbi", about: "calls of the SBI, from two harts", run: devices::sbi },
+    Target { name: "psci", about: "calls of PSCI and SGIs, from two CPUs", run: devices::psci },
     Target {
         name: "tree",
         about: "device trees and command lines of strings that nobody would write",
-        most: 1024,
         run: tree::run,
     },
-    Target {
-        name: "load_riscv",
-        about: "kernels for RISC-V: Image, ELF, flat",
-        most: 4096,
-        run: load::riscv,
-    },
-    Target {
-        name: "load_arm",
-        about: "kernels for AArch64: Image, ELF, flat",
-        most: 4096,
-        run: load::arm,
-    },
+    Target { name: "load_riscv", about: "kernels for RISC-V: Image, ELF, flat", run: load::riscv },
+    Target { name: "load_arm", about: "kernels for AArch64: Image, ELF, flat", run: load::arm },
     Target {
         name: "load_x86",
         about: "kernels for x86-64: bzImage, PVH, ELF, flat",
-        most: 4096,
         run: load::x86,
     },
 ];

@@ -2,6 +2,7 @@
 
 mod differential;
 mod e2e;
+mod fuzz;
 mod hardware;
 mod hygiene;
 mod kvm;
@@ -57,6 +58,12 @@ const STAGES: &[Stage] = &[
         about: "every interleaving of the core's atomics",
         quick: false,
         run: suites::loom,
+    },
+    Stage {
+        name: "fuzz",
+        about: "random input to everything that takes any",
+        quick: false,
+        run: fuzz::run,
     },
     Stage {
         name: "conformance",
