@@ -14,6 +14,7 @@ mod machine;
 mod proc;
 mod progress;
 mod run;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     ConformanceTable(test::table::Options),
     /// Run the fuzz targets with libFuzzer
     Fuzz(fuzz::Options),
+    /// Let guests leave very often while other threads want everything of them
+    Soak(soak::Options),
     /// Measure speed, next to QEMU's
     Bench(bench::Options),
     /// Build the book, and the documentation of all crates
@@ -66,6 +69,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Test(options) => test::command(&options),
         Command::ConformanceTable(options) => test::table::command(&options),
         Command::Fuzz(options) => fuzz::command(&options),
+        Command::Soak(options) => soak::command(&options),
         Command::Bench(options) => bench::command(&options),
         Command::Book(options) => book::command(&options),
     }
