@@ -69,6 +69,6 @@ macro_rules! targets {
 }
 
 targets! {
-    soft decode_riscv64 decode_aarch64 devices_riscv devices_arm devices_x86 sbi psci tree
+    soft decode_riscv64 decode_aarch64 devices_riscv devices_arm devices_x86 plic gic sbi psci tree
     load_riscv load_arm load_x86
 }

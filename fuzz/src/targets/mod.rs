@@ -1,5 +1,6 @@
 //! The targets.
 
+mod controllers;
 mod decode;
 mod devices;
 mod load;
@@ -45,6 +46,16 @@ pub const TARGETS: &[Target] = &[
         run: devices::arm,
     },
     Target { name: "devices_x86", about: "a PC's I/O ports", run: devices::x86 },
+    Target {
+        name: "plic",
+        about: "the PLIC and its lines, next to a model of it",
+        run: controllers::plic,
+    },
+    Target {
+        name: "gic",
+        about: "the GICv3 and its lines: what CPU interfaces are told",
+        run: controllers::gic,
+    },
     Target { name: "sbi", about: "calls of the SBI, from two harts", run: devices::sbi },
     Target { name: "psci", about: "calls of PSCI and SGIs, from two CPUs", run: devices::psci },
     Target {
