@@ -20,6 +20,7 @@ pub struct ToyVCpu<H> {
     entry: u64,
 }
 
+// ANCHOR: execute
 impl<H: AxVCpuHal> ToyVCpu<H> {
     fn execute(&mut self, stop: impl Fn() -> bool) -> AxVCpuExitReason {
         if self.hart.open.take().is_some_and(|open| open.kind == OpenKind::Store) {
@@ -35,6 +36,7 @@ impl<H: AxVCpuHal> ToyVCpu<H> {
         AxVCpuExitReason::Nothing
     }
 }
+// ANCHOR_END: execute
 
 impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     type Hal = H;
@@ -42,10 +44,13 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     type CreateConfig = Option<Mistake>;
     type SetupConfig = ();
 
+    // ANCHOR: new
     fn new(_: VmId, _: VCpuId, mistake: Option<Mistake>) -> AxResult<Self> {
         Ok(Self { hart: Hart::new(mistake), entry: 0 })
     }
+    // ANCHOR_END: new
 
+    // ANCHOR: setup
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
         // The access of the last exit is over: the guest does not come back to it.
         self.hart.open = None;
@@ -63,7 +68,9 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     fn setup(&mut self, (): ()) -> AxResult {
         self.reset()
     }
+    // ANCHOR_END: setup
 
+    // ANCHOR: run
     fn run(&mut self) -> AxResult<AxVCpuExitReason> {
         Ok(self.execute(|| false))
     }
@@ -71,6 +78,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     fn run_watching(&mut self, requests: Requests<'_>) -> AxResult<AxVCpuExitReason> {
         Ok(self.execute(|| requests.pending()))
     }
+    // ANCHOR_END: run
 
     // All of the vCPU is in this structure, and nothing of it on the physical CPU.
     fn bind(&mut self) -> AxResult {
@@ -93,6 +101,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         self.hart.registers.get(reg).copied().ok_or(AxError::InvalidInput)
     }
 
+    // ANCHOR: interrupts
     fn inject_interrupt(&mut self, vector: usize) -> AxResult {
         if vector >= 64 {
             return Err(AxError::InvalidInput);
@@ -103,7 +112,9 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         self.hart.system[sys::PENDING] |= 1 << vector;
         Ok(())
     }
+    // ANCHOR_END: interrupts
 
+    // ANCHOR: mmio
     fn set_return_value(&mut self, val: u64) {
         match self.hart.open.take() {
             Some(open) => {
@@ -120,6 +131,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
             None => self.hart.set_register(1, val),
         }
     }
+    // ANCHOR_END: mmio
 
     fn reset(&mut self) -> AxResult {
         let pending = self.hart.system[sys::PENDING];
@@ -134,6 +146,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         Ok(())
     }
 
+    // ANCHOR: fence
     fn fence(&mut self, fence: Fence) -> AxResult {
         let hart = &mut self.hart;
         if fence.contains(Fence::STAGE2_TLB) && !hart.makes(Mistake::ForgetsStage2Fence) {
@@ -144,6 +157,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         }
         Ok(()) // guests have no translations of their own
     }
+    // ANCHOR_END: fence
 
     fn retry(&mut self) -> AxResult {
         let open = self.hart.open.take().ok_or(AxError::NotAsked)?;
