@@ -80,16 +80,17 @@ pub trait Isa {
     const CODE_PAGES: u64;
     /// Pages of data, which may be read and written.
     const DATA: u64;
-    /// How many pages of data there are.
+    /// How many pages of data there are. One is enough.
     const DATA_PAGES: u64;
     /// Addresses at which there is nothing: a page, where some cases put memory in the end. Below 4 GiB.
     const DEVICE: u64;
-    /// A page whose mapping changes. Not a round number: a TLB that picks its entries by the lower bits of addresses, and has
+    /// A page whose mapping changes: `DATA + 0x10_5000`, unless it is said to be another. Not a round number: a TLB that picks its entries by the lower bits of addresses, and has
     /// few of them, would drop this one's for the code's or the data's, and be right without a fence.
     const WINDOW: u64 = Self::DATA + 0x10_5000;
-    /// By what the suite knows memory that it leads to. The guest finds nothing there.
+    /// By what the suite knows memory that it leads to: `DATA + 0x20_0000`, unless it is said to be another. The guest finds
+    /// nothing there.
     const FIRST: u64 = Self::DATA + 0x20_0000;
-    /// By what the suite knows other memory that it leads to.
+    /// By what the suite knows other memory that it leads to: `DATA + 0x20_1000`, unless it is said to be another.
     const SECOND: u64 = Self::DATA + 0x20_1000;
 
     /// Whether it takes a fence that a vCPU finds memory that was mapped where there was none.
@@ -105,8 +106,9 @@ pub trait Isa {
     /// The call at the program's end.
     const END: u64;
 
-    /// The number and the arguments of the guest's call to the suite, if `exit`, the last of `vcpu`, is one. Guests make
-    /// hypercalls, unless those of their architecture do not always arrive.
+    /// The number and the arguments of the guest's call to the suite, if `exit`, the last of `vcpu`, is one. The number is
+    /// [`REPORT`](Self::REPORT), [`TRAP`](Self::TRAP) or [`END`](Self::END). Guests make hypercalls, whose number is `nr` and
+    /// whose arguments are `args`, unless those of their architecture do not always arrive.
     ///
     /// # Errors
     ///

@@ -33,7 +33,8 @@ pub const fn page_size(level: u32) -> u64 {
 ///
 /// Levels are counted from the bottom: base pages are mapped at level 0.
 pub trait Format: Copy + Eq + Debug + 'static {
-    /// A table without entries is all zeros, and walks end at level `levels - 1` first.
+    /// How many levels there are: the root is at level `levels - 1`, base pages are mapped at level 0. A table without entries is
+    /// all zeros.
     fn levels(self) -> u32;
 
     /// The bits of a guest physical address.

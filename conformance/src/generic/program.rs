@@ -78,15 +78,16 @@ pub trait Instructions: Program {
     fn read_system(&mut self, into: Reg);
 
     /// Lets the interrupts of all [`VECTORS`](Architecture::VECTORS) in. From here on they are reported as traps, and are
-    /// no longer pending once they are.
+    /// no longer pending once they are. One may come between any two instructions: the handler keeps every register, those
+    /// in which a report is being prepared included.
     fn enable_interrupts(&mut self);
 
     /// Waits for an interrupt of the first of the [`VECTORS`](Architecture::VECTORS), and takes it without leaving the
     /// guest for anything but the wait. Comes in programs that do not [enable](Self::enable_interrupts) interrupts.
     fn await_interrupt(&mut self);
 
-    /// Replaces the handler by one that adds 1 to a word of data for each interrupt, the second for that of the first of
-    /// the [`VECTORS`](Architecture::VECTORS), the third for the second, the fourth for the third; and lets them in.
+    /// Replaces the handler by one that adds 1 to 64 bits of data for each interrupt, those at [`DATA`](Isa::DATA)` + 8` for
+    /// the first of the [`VECTORS`](Architecture::VECTORS), at `+ 16` for the second, at `+ 24` for the third; and lets them in.
     /// [`Program::count_for_ever`] and [`Program::wait_for_ever`] follow it.
     fn count_interrupts(&mut self);
 
@@ -107,7 +108,7 @@ pub trait Architecture: Isa<Guest: Instructions> {
     /// Interrupts that can be injected, are told apart by the guest, and can be pending all at once.
     const VECTORS: [usize; 3];
     /// A page for code that the guest calls, near enough for whatever is the nearest kind of call. As little a round number
-    /// as [`WINDOW`](Isa::WINDOW) is.
+    /// as [`WINDOW`](Isa::WINDOW) is: `CODE + 0x8_3000`, unless it is said to be another. It is apart from all other places.
     const NEAR: u64 = Self::CODE + 0x8_3000;
 
     /// The number of a register.

@@ -104,7 +104,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     // ANCHOR: interrupts
     fn inject_interrupt(&mut self, vector: usize) -> AxResult {
         if vector >= 64 {
-            return Err(AxError::InvalidInput);
+            return Err(AxError::InterruptFailed { vector });
         }
         if self.hart.makes(Mistake::LosesInterrupts) {
             self.hart.system[sys::PENDING] = 0;
