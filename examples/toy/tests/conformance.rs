@@ -74,7 +74,7 @@ fn toy() {
 /// Not printed: what is skipped deliberately is nothing that anybody has to know of.
 #[test]
 fn least() {
-    let report = generic::run(&least::Backend);
+    let report = generic::run(&least::Backend::<false>);
     assert!(report.is_passed(), "{report}");
     let lacks = |reason: &str| {
         let skipped =
@@ -82,6 +82,14 @@ fn least() {
         report.cases().iter().filter(|case| skipped(&case.outcome)).count()
     };
     assert_eq!((lacks("the backend"), lacks("needs a second"), lacks("")), (9, 10, 19), "{report}");
+}
+
+/// Cases about one thing that a backend need not have do without the others.
+#[test]
+fn least_that_resets() {
+    let report = generic::run_matching(&least::Backend::<true>, "reset", |_| ());
+    assert!(report.is_passed(), "{report}");
+    assert!(report.passed() > 0, "{report}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The least that a backend can be: the methods without a body and, because it executes guests itself and has caches, two
-//! more. What it lacks is skipped, and the rest holds.
+//! more. What it lacks is skipped, and the rest holds. With `RESETS` it can be reset as well.
 #![allow(unsafe_code)] // implements `set_ept_root`, which is an unsafe function
 
 use axvcpu::{
-    AxArchVCpu, AxResult, AxVCpuExitReason, Fence, GuestPhysAddr, HostPhysAddr, Requests, VCpuId,
-    VmId,
+    AxArchVCpu, AxError, AxResult, AxVCpuExitReason, Fence, GuestPhysAddr, HostPhysAddr, Requests,
+    VCpuId, VmId,
 };
 use axvcpu_conformance::{Subject, generic};
 use axvcpu_riscv::paging::Mode;
@@ -13,9 +13,9 @@ use axvcpu_toy::{FORMAT, ToyVCpu};
 use crate::guests::Toy;
 use crate::platform::Threads;
 
-pub(crate) struct Least(ToyVCpu<Threads>);
+pub(crate) struct Least<const RESETS: bool>(ToyVCpu<Threads>);
 
-impl AxArchVCpu for Least {
+impl<const RESETS: bool> AxArchVCpu for Least<RESETS> {
     type Hal = Threads;
     type CreateConfig = ();
     type SetupConfig = ();
@@ -57,13 +57,16 @@ impl AxArchVCpu for Least {
     fn fence(&mut self, fence: Fence) -> AxResult {
         self.0.fence(fence)
     }
+    fn reset(&mut self) -> AxResult {
+        if RESETS { self.0.reset() } else { Err(AxError::Unsupported) }
+    }
 }
 
 /// As the subject says as little as it can, there is a single physical CPU.
-pub(crate) struct Backend;
+pub(crate) struct Backend<const RESETS: bool>;
 
-impl Subject for Backend {
-    type Arch = Least;
+impl<const RESETS: bool> Subject for Backend<RESETS> {
+    type Arch = Least<RESETS>;
     type Machine = ();
 
     fn name(&self) -> &str {
@@ -79,12 +82,12 @@ impl Subject for Backend {
     fn sleep(&self, _: u64) {} // guests have no time
 }
 
-impl generic::Subject for Backend {
+impl<const RESETS: bool> generic::Subject for Backend<RESETS> {
     type Guests = Toy;
 }
 
-impl generic::GuestsOf<Backend> for Toy {
-    fn format(_: &Backend) -> Mode {
+impl<const RESETS: bool> generic::GuestsOf<Backend<RESETS>> for Toy {
+    fn format(_: &Backend<RESETS>) -> Mode {
         FORMAT
     }
 }
