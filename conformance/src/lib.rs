@@ -36,6 +36,7 @@ pub mod generic;
 mod life;
 mod memory;
 mod percpu;
+mod random;
 mod report;
 mod requests;
 pub mod riscv;

@@ -11,6 +11,7 @@ use super::Subject;
 use super::bench::{Arm, Bench, Exit, dispatch};
 use super::guest::*;
 use crate::bench::Isa;
+use crate::random::Random;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 use crate::requests::two_cpus;
 
@@ -130,28 +131,6 @@ fn no_vectors<S: Subject>(subject: &S) -> Verdict {
     vcpu.reset()?;
     vcpu.set_entry(GuestPhysAddr::new(CODE))?;
     hart.nested_fault(VECTORS + 0x200, AccessKind::Execute)
-}
-
-/// A sequence without a pattern (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A value with many bits set, with few, or a small number.
-    fn value(&mut self) -> u64 {
-        match self.next() % 4 {
-            0 => self.next(),
-            1 => self.next() & self.next() & self.next(),
-            2 => u64::MAX,
-            _ => self.next() % 64,
-        }
-    }
 }
 
 /// Does with an exit what a hypervisor may that has no idea of it. `false` at the guest's end.

@@ -14,6 +14,7 @@ use super::Subject;
 use super::bench::{Bench, Exit, X86, write_system};
 use super::guest::*;
 use crate::bench::{Isa, dispatch};
+use crate::random::Random;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 use crate::requests::two_cpus;
 
@@ -107,27 +108,8 @@ fn self_modifying<S: Subject>(subject: &S) -> Verdict {
     bench.hart().end()
 }
 
-/// A sequence without a pattern (xorshift64).
-struct Random(u64);
-
+/// Where there is something to hit.
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A value with many bits set, with few, or a small number.
-    fn value(&mut self) -> u64 {
-        match self.next() % 4 {
-            0 => self.next(),
-            1 => self.next() & self.next() & self.next(),
-            2 => u64::MAX,
-            _ => self.next() % 64,
-        }
-    }
-
     /// An address of something, more or less.
     fn address(&mut self) -> u64 {
         const PLACES: [u64; 8] = [CODE, DATA, SYSTEM, TABLES, HANDLERS, DEVICE, 0, 1 << 40];
