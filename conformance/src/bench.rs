@@ -148,6 +148,13 @@ pub trait GuestsOf<S: Subject>: Isa {
     fn setup_config(subject: &S) -> SetupConfig<S> {
         subject.setup_config()
     }
+
+    /// Whether memory that stage 2 maps without permission to execute cannot be executed. If not, what may be read may be
+    /// executed, and cases about the difference are skipped once they have seen that.
+    fn enforces_execute(subject: &S) -> bool {
+        let _ = subject;
+        true
+    }
 }
 
 /// A machine. Fields are dropped in this order: the machine outlives the vCPUs, and the memory both.

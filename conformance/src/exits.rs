@@ -1,6 +1,5 @@
 //! What may be done with an exit: what is the same on every architecture once the guest is there.
 
-use axvcpu::AccessKind::Write;
 use axvcpu::AccessWidth::{Byte, Dword, Qword};
 use axvcpu::{AxError, Fence, GuestPhysAddr, VCpuState};
 use axvcpu_stage2::Perms;
@@ -41,10 +40,11 @@ pub(crate) fn registers_before_the_answer<S: Subject, I: Isa>(
     hart.mark(3)
 }
 
-/// The guest stores the lower half of the device's address there; accesses the device in a way that is a nested fault for
-/// writing; waits; and marks 1. `step_over` takes the guest behind the access that was failed.
+/// The guest stores the lower half of the device's address there; accesses the device in a way that no device can answer;
+/// waits; and marks 1. `refused_access` runs to the exit of that access, and `step_over` takes the guest behind it when it was failed.
 pub(crate) fn not_asked<S: Subject, I: Isa>(
     bench: &Bench<S, I>,
+    refused_access: impl Fn(&Hart<S, I>) -> Verdict,
     step_over: impl Fn(&Hart<S, I>) -> Verdict,
 ) -> Verdict {
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
@@ -52,8 +52,8 @@ pub(crate) fn not_asked<S: Subject, I: Isa>(
     ensure_eq!(vcpu.set_return_value(1), refused, "before the first run");
     hart.mmio_write(I::DEVICE, Dword, I::DEVICE)?;
     ensure_eq!(vcpu.set_return_value(1), refused, "after a store");
-    hart.nested_fault(I::DEVICE, Write)?;
-    ensure_eq!(vcpu.set_return_value(1), refused, "after a nested fault");
+    refused_access(hart)?;
+    ensure_eq!(vcpu.set_return_value(1), refused, "after an access that no device can answer");
     vcpu.fail_access()?;
     step_over(hart)?;
     hart.halt()?;

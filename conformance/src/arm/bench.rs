@@ -8,8 +8,9 @@ use crate::bench;
 pub(super) use crate::bench::{Exit, dispatch};
 use crate::report::{Verdict, ensure_eq};
 
-/// AArch64's guests.
-pub(super) struct Arm;
+/// AArch64's guests. As [`generic::Subject::Guests`](crate::generic::Subject::Guests) they try the cases for any architecture
+/// on a backend for this one.
+pub struct Arm;
 
 /// A machine.
 pub(super) type Bench<S> = bench::Bench<S, Arm>;
@@ -18,15 +19,19 @@ pub(super) type Hart<S> = bench::Hart<S, Arm>;
 
 /// What the guest's vectors reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trap {
-    /// The number of the vector, see [`vector`].
-    pub(super) vector: u64,
-    pub(super) esr: u64,
-    pub(super) elr: u64,
-    pub(super) far: u64,
-    pub(super) spsr: u64,
+pub struct Trap {
+    /// The number of the vector: its offset from `VBAR_EL1`, divided by 0x80.
+    pub vector: u64,
+    /// `ESR_EL1`.
+    pub esr: u64,
+    /// `ELR_EL1`.
+    pub elr: u64,
+    /// `FAR_EL1`.
+    pub far: u64,
+    /// `SPSR_EL1`.
+    pub spsr: u64,
     /// What the CPU interface answered, if it was asked.
-    pub(super) intid: u64,
+    pub intid: u64,
 }
 
 impl Trap {

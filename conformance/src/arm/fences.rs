@@ -1,5 +1,6 @@
 //! Changes of page tables and instructions, and the fences that make them visible.
 
+use axvcpu::AccessKind::Write;
 use axvcpu::AccessWidth::Qword;
 use axvcpu::Fence;
 use axvcpu_arm::asm::*;
@@ -39,7 +40,7 @@ fn unmapped<S: Subject>(subject: &S) -> Verdict {
         g.str(X20, X19, 8);
         g.stp(X20, X20, X19, 0);
     })?;
-    fences::unmapped(bench)
+    fences::unmapped(bench, |hart| hart.nested_fault(WINDOW, Write))
 }
 
 fn write_protected<S: Subject>(subject: &S) -> Verdict {

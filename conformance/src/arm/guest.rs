@@ -72,9 +72,8 @@ pub(super) mod pstate {
 /// A guest program: [`Asm`] with vectors that report everything they are called for with [`TRAP`].
 ///
 /// The vectors keep no register of `x0..x6`. They acknowledge an interrupt before they report it, and end it after.
-pub(super) struct Guest {
+pub struct Guest {
     asm: Asm,
-    vectors: Label,
 }
 
 impl Deref for Guest {
@@ -91,11 +90,19 @@ impl DerefMut for Guest {
 }
 
 impl Guest {
-    fn write_vectors(&mut self) {
+    /// The vectors, at a label. They use `x0` to `x6`; with `spare` they keep these and use that many registers from there
+    /// on instead.
+    pub(super) fn write_vectors(&mut self, vectors: Label, spare: Option<u8>) {
         let (common, interrupt, call, back) =
             (self.label(), self.label(), self.label(), self.label());
-        let vectors = self.vectors;
+        let kept = move || {
+            let spare = spare.into_iter().flat_map(|first| (first..).filter_map(X::new));
+            spare.zip((0..7).filter_map(X::new))
+        };
         self.table(vectors, |g, number| {
+            for (spare, used) in kept() {
+                g.mov(spare, used);
+            }
             g.movz(X1, number, 0);
             let is_interrupt = number % 4 == 1;
             g.b(if is_interrupt { interrupt } else { common });
@@ -122,6 +129,9 @@ impl Guest {
         self.b_cond(Cond::Hs, done);
         self.msr(sys::ICC_EOIR1_EL1, X6);
         self.bind(done);
+        for (spare, used) in kept() {
+            self.mov(used, spare);
+        }
         self.eret();
     }
 
@@ -240,15 +250,14 @@ impl Guest {
 impl Program for Guest {
     /// Uses `x9` to install the vectors.
     fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>> {
-        let mut asm = Asm::new(CODE);
-        let vectors = asm.label();
-        let mut guest = Self { asm, vectors };
+        let mut guest = Self { asm: Asm::new(CODE) };
+        let vectors = guest.label();
         guest.la(X9, vectors);
         guest.msr(sys::VBAR_EL1, X9);
         guest.isb();
         body(&mut guest);
         guest.end();
-        guest.write_vectors();
+        guest.write_vectors(vectors, None);
         guest.asm.finish().map_err(|error| {
             Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
         })

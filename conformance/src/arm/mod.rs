@@ -8,6 +8,7 @@
 //! interrupt for others; the guest's timers are the CPU's own; implementation-defined system registers are the
 //! hypervisor's, all others the guest's or undefined.
 
+mod architecture;
 mod bench;
 mod calls;
 mod exits;
@@ -33,6 +34,8 @@ use alloc::sync::Arc;
 use axvcpu::{AxArchVCpu, AxResult};
 use axvcpu_arm::gic::Forwarding;
 use axvcpu_arm::stage2::{IPA39, Ipa};
+
+pub use bench::{Arm, Trap};
 
 use crate::report::{NamedCase, Report, run_cases};
 

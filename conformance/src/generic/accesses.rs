@@ -4,7 +4,7 @@ use axvcpu::AccessKind::{Execute, Write};
 use axvcpu::AccessWidth::{self, Byte, Dword, Qword, Word};
 use axvcpu::{AxError, Fence};
 
-use super::{Architecture, GuestsOf, Instructions, NamedCase, Perms, Program, Reg};
+use super::{Architecture, Atomic, GuestsOf, Instructions, NamedCase, Perms, Program, Reg};
 use crate::bench::{Bench, Hart, pattern};
 use crate::exits;
 use crate::report::{Stop, Verdict, ensure, ensure_eq};
@@ -135,6 +135,10 @@ fn registers_before_the_answer<S: Subject, I: Architecture + GuestsOf<S>>(subjec
     exits::registers_before_the_answer(&bench, [Reg::A, Reg::C, Reg::B].map(I::gpr))
 }
 
+/// Ends a case about permission to execute, when it has seen that memory without it is executed.
+pub(super) const NEEDS_EXECUTE: Stop =
+    Stop::Skipped("needs permission to execute, and not only to read");
+
 /// Skips the case if the backend undoes no accesses. There is nothing to undo yet.
 fn needs_retry<S: Subject, I: Architecture + GuestsOf<S>>(bench: &Bench<S, I>) -> Verdict {
     match bench.vcpu().retry() {
@@ -160,14 +164,33 @@ fn step_over<S: Subject, I: Architecture + GuestsOf<S>>(hart: &Hart<S, I>) -> Ve
 
 fn not_asked<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
     let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::A, 1);
         g.set(Reg::B, I::DEVICE);
         g.store(Reg::B, Dword, Reg::B, 0);
         g.atomic_add(Reg::A, Reg::B);
         g.wfi();
         g.mark(1);
+        g.call(I::DEVICE);
     })?;
     needs_fail(&bench)?;
-    exits::not_asked(&bench, step_over)
+    match I::ATOMIC {
+        Atomic::Fault(access) => {
+            exits::not_asked(&bench, |hart| hart.nested_fault(I::DEVICE, access), step_over)?;
+        }
+        // Of its two halves only the first asks.
+        Atomic::Device => exits::not_asked(&bench, device_write_of_atomic, |_| Ok(()))?,
+    }
+    bench.hart().nested_fault(I::DEVICE, Execute)?;
+    let refused = bench.vcpu().set_return_value(1);
+    ensure_eq!(refused, Err(AxError::NotAsked), "after a nested fault");
+    Ok(())
+}
+
+/// Runs to the second half of a device's atomic addition of 1, of which the first half was answered.
+fn device_write_of_atomic<S: Subject, I: Architecture + GuestsOf<S>>(hart: &Hart<S, I>) -> Verdict {
+    hart.mmio_read(I::DEVICE, Qword)?;
+    hart.vcpu.set_return_value(pattern(1))?;
+    hart.mmio_write(I::DEVICE, Qword, pattern(1) + 1)
 }
 
 fn retry_load<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -216,17 +239,20 @@ fn fail_mmio<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
     })?;
     needs_fail(&bench)?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let told = || if I::FAILURES_TRAP { step_over(hart) } else { Ok(()) };
     for width in WIDTHS {
         hart.mmio_read(I::DEVICE + 16, width)?;
         vcpu.fail_access()?;
         let refused = Err(AxError::NotAsked);
         ensure_eq!(vcpu.set_return_value(1), refused, "an answer after failing the load");
-        step_over(hart)?;
-        hart.mmio_write(I::DEVICE + 16, width, 0x55)?;
+        told()?;
+        let stored = if I::FAILURES_TRAP { 0x55 } else { width.mask() };
+        hart.mmio_write(I::DEVICE + 16, width, stored)?;
         vcpu.fail_access()?;
-        step_over(hart)?;
+        told()?;
     }
-    ensure_eq!(hart.report()?, 0x55, "the target of the failed loads");
+    let target = if I::FAILURES_TRAP { 0x55 } else { u64::MAX };
+    ensure_eq!(hart.report()?, target, "the target of the failed loads");
     hart.end()
 }
 
@@ -262,14 +288,29 @@ fn atomic_mapped<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verd
         g.atomic_add(Reg::A, Reg::B);
         g.report(Reg::A);
     })?;
+    if I::ATOMIC == Atomic::Device {
+        needs_retry(&bench)?;
+    }
     bench.space.add(I::DEVICE, 1, None)?;
     bench.space.write(I::DEVICE, 100)?;
     for _ in 0..3 {
-        bench.hart().nested_fault(I::DEVICE, Write)?;
+        match I::ATOMIC {
+            Atomic::Fault(access) => bench.hart().nested_fault(I::DEVICE, access)?,
+            Atomic::Device => {
+                bench.hart().mmio_read(I::DEVICE, Qword)?;
+                bench.vcpu().retry()?;
+            }
+        }
     }
     bench.space.map(I::DEVICE, I::DEVICE, Perms::R)?;
     bench.vcpu().request_fence(Fence::STAGE2_TLB);
-    bench.hart().nested_fault(I::DEVICE, Write)?;
+    match I::ATOMIC {
+        Atomic::Fault(_) => bench.hart().nested_fault(I::DEVICE, Write)?,
+        Atomic::Device => {
+            bench.hart().mmio_write(I::DEVICE, Qword, 105)?;
+            bench.vcpu().retry()?;
+        }
+    }
     bench.space.protect(I::DEVICE, Perms::RW)?;
     bench.vcpu().request_fence(Fence::STAGE2_TLB);
     bench.hart().mark(5)?;
@@ -302,8 +343,13 @@ fn not_executable<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Ver
     bench.space.add(I::WINDOW, 1, Some(Perms::RW))?;
     bench.space.fill(I::WINDOW, &I::function(7)?)?;
     bench.announce();
+    if !I::enforces_execute(subject) {
+        bench.vcpu().request_fence(Fence::INSTRUCTION);
+        bench.hart().mark(7)?;
+        return Err(NEEDS_EXECUTE);
+    }
     bench.hart().nested_fault(I::WINDOW, Execute)?;
     bench.space.protect(I::WINDOW, Perms::RX)?;
-    bench.vcpu().request_fence(Fence::STAGE2_TLB);
+    bench.vcpu().request_fence(Fence::STAGE2_TLB | Fence::INSTRUCTION);
     bench.hart().mark(7)
 }

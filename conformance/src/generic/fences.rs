@@ -1,8 +1,10 @@
 //! Changes of stage-2 tables and instructions, and the fences that make them visible.
 
 use axvcpu::AccessWidth::Qword;
+use axvcpu::{AxError, Fence};
 
-use super::{Architecture, GuestsOf, Instructions, NamedCase, Perms, Program, Reg};
+use super::accesses::NEEDS_EXECUTE;
+use super::{Architecture, Atomic, GuestsOf, Instructions, NamedCase, Perms, Program, Reg};
 use crate::bench::{Bench, Exit};
 use crate::fences;
 use crate::report::{Verdict, fail};
@@ -20,7 +22,7 @@ pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S
 }
 
 fn unmapped<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
-    fences::unmapped(Bench::<S, I>::boot(subject, |g| {
+    let bench = Bench::<S, I>::boot(subject, |g| {
         g.set(Reg::B, I::WINDOW);
         for _ in 0..2 {
             g.load(Reg::A, Qword, Reg::B, 0);
@@ -28,7 +30,11 @@ fn unmapped<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
         }
         g.store(Reg::A, Qword, Reg::B, 8);
         g.atomic_add(Reg::A, Reg::B);
-    })?)
+    })?;
+    fences::unmapped(bench, |hart| match I::ATOMIC {
+        Atomic::Fault(access) => hart.nested_fault(I::WINDOW, access),
+        Atomic::Device => hart.mmio_read(I::WINDOW, Qword),
+    })
 }
 
 fn write_protected<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -52,6 +58,15 @@ fn execute_protected<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> 
     })?;
     bench.space.add(I::NEAR, 1, Some(Perms::RX))?;
     bench.space.fill(I::NEAR, &I::function(1)?)?;
+    bench.vcpu().request_fence(Fence::INSTRUCTION);
+    if !I::enforces_execute(subject) {
+        bench.announce();
+        bench.hart().mark(1)?;
+        bench.space.protect(I::NEAR, Perms::R)?;
+        bench.vcpu().request_fence(Fence::STAGE2_TLB);
+        bench.hart().mark(1)?;
+        return Err(NEEDS_EXECUTE);
+    }
     fences::execute_protected(bench, I::NEAR)
 }
 
@@ -99,8 +114,20 @@ fn while_running<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verd
         g.set(Reg::A, 1);
         g.for_ever(|g| g.atomic_add(Reg::A, Reg::B));
     })?;
-    fences::while_running(subject, bench, |_, exit| match exit {
-        Exit::NestedPageFault { addr, .. } if addr.as_u64() == I::WINDOW => Ok(()),
-        exit => fail!("{exit:x?}"),
+    fences::while_running(subject, bench, |vcpu, exit| match (I::ATOMIC, exit) {
+        (Atomic::Fault(_), Exit::NestedPageFault { addr, .. }) if addr.as_u64() == I::WINDOW => {
+            Ok(())
+        }
+        (Atomic::Device, Exit::MmioRead { addr, .. } | Exit::MmioWrite { addr, .. })
+            if addr.as_u64() == I::WINDOW =>
+        {
+            match vcpu.retry() {
+                // It may as well be lost: the guest goes on counting.
+                Err(AxError::Unsupported) if exit.asks() => Ok(vcpu.set_return_value(0)?),
+                Err(AxError::Unsupported) => Ok(()),
+                result => Ok(result?),
+            }
+        }
+        (_, exit) => fail!("{exit:x?}"),
     })
 }

@@ -40,7 +40,7 @@ mod program;
 mod requests;
 
 pub use axvcpu_stage2::{Format, Perms};
-pub use program::{Architecture, Instructions, Reg};
+pub use program::{Architecture, Atomic, Instructions, Reg};
 
 pub use crate::bench::{Bench, Call, GuestsOf, Hart, Isa, Mm, Program, SetupConfig, pattern};
 pub use crate::memory::Space;
@@ -72,5 +72,7 @@ pub fn run_matching<S: Subject>(
         &interrupts::cases::<S, S::Guests>(),
         &requests::cases::<S, S::Guests>(),
     ];
+    // An architecture that the suite knows has a report of its own.
     run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
+        .named(alloc::format!("{}, as any architecture", subject.name()))
 }

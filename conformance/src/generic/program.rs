@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use axvcpu::{AccessWidth, AxArchVCpu, AxVCpu};
+use axvcpu::{AccessKind, AccessWidth, AxArchVCpu, AxVCpu};
 
 use crate::bench::{Isa, Program};
 use crate::report::Verdict;
@@ -22,6 +22,16 @@ pub enum Reg {
 impl Reg {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::A, Self::B, Self::C];
+}
+
+/// What becomes of [`Instructions::atomic_add`] where stage 2 does not let it read and write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Atomic {
+    /// It is a nested page fault, and is tried again when the vCPU runs: a fault of this kind where there is nothing, and for
+    /// writing where there is memory that may only be read.
+    Fault(AccessKind),
+    /// It is a device's: 64 bits are read, and then the sum is written.
+    Device,
 }
 
 /// The instructions that cases for any architecture are made of. Implemented by the assembler that implements [`Program`].
@@ -53,8 +63,10 @@ pub trait Instructions: Program {
     /// One instruction that stores the lower bits of a register to memory.
     fn store(&mut self, source: Reg, width: AccessWidth, base: Reg, offset: u64);
 
-    /// Adds `source` to the 64 bits at the address in `base`, at once for every other CPU. An instruction that a device
-    /// cannot carry out: a nested page fault for writing where stage 2 does not let it.
+    /// Adds `source` to the 64 bits at the address in `base`, at once for every other CPU. What becomes of it where stage 2
+    /// does not let it, the [architecture](Architecture::ATOMIC) says: mostly it is an instruction that a device cannot carry
+    /// out. If it stands for several, the guest goes on behind them all when the access fails and is
+    /// [stepped over](Architecture::step_over).
     fn atomic_add(&mut self, source: Reg, base: Reg);
 
     /// Reports the value of a register with the call [`REPORT`](Isa::REPORT).
@@ -107,6 +119,11 @@ pub trait Architecture: Isa<Guest: Instructions> {
     const SPARE: usize;
     /// Interrupts that can be injected, are told apart by the guest, and can be pending all at once.
     const VECTORS: [usize; 3];
+    /// What becomes of [`Instructions::atomic_add`] where stage 2 does not let it.
+    const ATOMIC: Atomic = Atomic::Fault(AccessKind::Write);
+    /// Whether a load or a store that the hypervisor fails is a trap of the guest's. If not, it is as on a bus where nobody
+    /// answers: a load finds ones, and what is stored goes nowhere. A fetch that it fails is a trap in any case.
+    const FAILURES_TRAP: bool = true;
     /// A page for code that the guest calls, near enough for whatever is the nearest kind of call. As little a round number
     /// as [`WINDOW`](Isa::WINDOW) is: `CODE + 0x8_3000`, unless it is said to be another. It is apart from all other places.
     const NEAR: u64 = Self::CODE + 0x8_3000;
@@ -133,8 +150,9 @@ pub trait Architecture: Isa<Guest: Instructions> {
     /// The vector of the interrupt that a trap was taken for, if it was for one.
     fn interrupt(trap: &Self::Trap) -> Option<usize>;
 
-    /// Has the guest go on behind the instruction that trapped, rather than at it; called after the handler reported the
-    /// trap and before the vCPU runs again.
+    /// Has the guest go on behind the load, the store or the [atomic addition](Instructions::atomic_add) that was failed,
+    /// rather than at it; called after the handler reported the trap and before the vCPU runs again, if
+    /// [failures trap](Self::FAILURES_TRAP).
     ///
     /// # Errors
     ///

@@ -59,10 +59,14 @@ fn not_asked<S: Subject>(subject: &S) -> Verdict {
         g.wfi();
         g.mark(1);
     })?;
-    exits::not_asked(&bench, |hart| {
-        let trap = hart.trap_for(cause::STORE_ACCESS)?;
-        Ok(hart.vcpu.set_return_value(trap.epc + 4)?)
-    })
+    exits::not_asked(
+        &bench,
+        |hart| hart.nested_fault(DEVICE, Write),
+        |hart| {
+            let trap = hart.trap_for(cause::STORE_ACCESS)?;
+            Ok(hart.vcpu.set_return_value(trap.epc + 4)?)
+        },
+    )
 }
 
 fn retry_load<S: Subject>(subject: &S) -> Verdict {

@@ -1,5 +1,6 @@
 //! Changes of page tables and instructions, and the fences that make them visible.
 
+use axvcpu::AccessKind::Write;
 use axvcpu::AccessWidth::Qword;
 use axvcpu::Fence;
 use axvcpu_riscv::asm::*;
@@ -39,7 +40,7 @@ fn unmapped<S: Subject>(subject: &S) -> Verdict {
         g.sd(S1, 8, S0);
         g.amoadd_d(S1, S1, S0, Order::Relaxed);
     })?;
-    fences::unmapped(bench)
+    fences::unmapped(bench, |hart| hart.nested_fault(WINDOW, Write))
 }
 
 fn write_protected<S: Subject>(subject: &S) -> Verdict {

@@ -14,8 +14,9 @@ use crate::bench::{self, Call, Mm, SetupConfig};
 use crate::memory::Space;
 use crate::report::Verdict;
 
-/// x86-64's guests.
-pub(super) struct X86;
+/// x86-64's guests. As [`generic::Subject::Guests`](crate::generic::Subject::Guests) they try the cases for any architecture
+/// on a backend for this one.
+pub struct X86;
 
 /// A machine.
 pub(super) type Bench<S> = bench::Bench<S, X86>;
@@ -24,14 +25,19 @@ pub(super) type Hart<S> = bench::Hart<S, X86>;
 
 /// What the guest's handlers reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trap {
-    pub(super) vector: u64,
+pub struct Trap {
+    /// The vector.
+    pub vector: u64,
     /// The error code, or 0.
-    pub(super) error: u64,
-    pub(super) rip: u64,
-    pub(super) cr2: u64,
-    pub(super) flags: u64,
-    pub(super) cs: u64,
+    pub error: u64,
+    /// RIP.
+    pub rip: u64,
+    /// CR2.
+    pub cr2: u64,
+    /// RFLAGS.
+    pub flags: u64,
+    /// CS.
+    pub cs: u64,
 }
 
 /// The registers that hold a call's arguments.
@@ -84,6 +90,10 @@ impl<S: Subject> bench::GuestsOf<S> for X86 {
 
     fn setup_config(subject: &S) -> SetupConfig<S> {
         subject.setup_for(START)
+    }
+
+    fn enforces_execute(subject: &S) -> bool {
+        subject.enforces_execute()
     }
 }
 

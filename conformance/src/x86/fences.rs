@@ -14,7 +14,7 @@ use super::exceptions::{ROOT, VIRTUAL, write_tables};
 use super::guest::*;
 use crate::bench::Isa;
 use crate::fences;
-use crate::report::{Stop, Verdict, ensure_eq, fail};
+use crate::report::{Stop, Verdict, fail};
 
 const WINDOW: u64 = X86::WINDOW;
 
@@ -31,7 +31,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 7] {
 }
 
 fn unmapped<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::boot(subject, |g| {
+    let bench = Bench::boot(subject, |g| {
         g.li(RSI, WINDOW);
         for _ in 0..2 {
             g.mov(R12, mem(RSI));
@@ -40,23 +40,7 @@ fn unmapped<S: Subject>(subject: &S) -> Verdict {
         g.mov(mem(RSI) + 8, R12);
         g.call_at(RSI);
     })?;
-    bench.space.add(X86::FIRST, 1, None)?;
-    bench.space.write(X86::FIRST, 11)?;
-    bench.space.map(WINDOW, X86::FIRST, Perms::RW)?;
-    bench.announce();
-    bench.hart().mark(11)?;
-    bench.space.unmap(WINDOW)?;
-    bench.vcpu().request_fence(Fence::STAGE2_TLB);
-    if bench.vcpu().fence_outstanding(Fence::STAGE2_TLB) {
-        fail!("outstanding, although the guest does not run");
-    }
-    bench.hart().mmio_read(WINDOW, Qword)?;
-    bench.vcpu().set_return_value(12)?;
-    bench.hart().mark(12)?;
-    bench.hart().mmio_write(WINDOW + 8, Qword, 12)?;
-    bench.hart().nested_fault(WINDOW, Execute)?;
-    ensure_eq!(bench.space.read(X86::FIRST)?, 11, "memory that was taken away");
-    Ok(())
+    fences::unmapped(bench, |hart| hart.nested_fault(WINDOW, Execute))
 }
 
 fn write_protected<S: Subject>(subject: &S) -> Verdict {

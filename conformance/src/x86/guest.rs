@@ -105,7 +105,7 @@ pub(super) mod vector {
 }
 
 /// A guest program: [`Asm`] with handlers that report everything they are called for with [`TRAP`].
-pub(super) struct Guest {
+pub struct Guest {
     asm: Asm,
 }
 

@@ -10,6 +10,7 @@
 //!
 //! Guests report through a port of the suite's own, because a hypervisor below the backend may keep hypercalls for itself.
 
+mod architecture;
 mod bench;
 mod device;
 mod exceptions;
@@ -28,6 +29,8 @@ mod requests;
 
 use axvcpu::AxArchVCpu;
 use axvcpu_x86::start::Start;
+
+pub use bench::{Trap, X86};
 
 use crate::report::{NamedCase, Report, run_cases};
 
