@@ -2,8 +2,8 @@
 //!
 //! A backend's author implements [`Subject`] for it and what its architecture's suite asks besides, calls
 //! [`riscv::run`], [`arm::run`] or [`x86::run`] and reads the [`Report`]: one line for each case of the contract, and
-//! `N passed, N failed` at the end. The backend is done when nothing failed. For an architecture that the suite does not
-//! know there is [`generic::run`].
+//! `N passed, N failed` at the end. The backend is done when nothing failed. [`generic::run`] has cases for any
+//! architecture, those that the suite does not know included.
 //!
 //! The cases run guests of their own making on real vCPUs: the life cycle and its refusals, every exit with
 //! every width and register, answers, interrupts, kicks and wake-ups, faults in both stages of translation,

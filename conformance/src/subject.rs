@@ -4,7 +4,7 @@ use axvcpu::{AxArchVCpu, AxResult};
 
 /// A backend under test, and the platform it runs on: what the suites for all architectures ask. Each has questions
 /// of its own, see [`riscv::Subject`](crate::riscv::Subject), [`arm::Subject`](crate::arm::Subject),
-/// [`x86::Subject`](crate::x86::Subject) and, for all others, [`generic::Subject`](crate::generic::Subject).
+/// [`x86::Subject`](crate::x86::Subject) and, for any, [`generic::Subject`](crate::generic::Subject).
 ///
 /// Guest memory is made of frames from the backend's own [`AxVCpuHal`](axvcpu::AxVCpuHal); the suite writes the
 /// guests and the stage-2 tables into them. Virtualization is on (see [`AxPerCpu`](axvcpu::AxPerCpu)) on every

@@ -1,8 +1,10 @@
 //! The contract for a backend of any architecture: the cases that need no more of its instructions than every instruction
 //! set has.
 //!
-//! [`riscv`](crate::riscv), [`arm`](crate::arm) and [`x86`](crate::x86) know their architectures and check far more. This
-//! is for an architecture that the suite does not know. Its author says once how guests for it are written:
+//! [`riscv`](crate::riscv), [`arm`](crate::arm) and [`x86`](crate::x86) know their architectures and check far more. Each of
+//! them has a type ([`Riscv`](crate::riscv::Riscv), [`Arm`](crate::arm::Arm), [`X86`](crate::x86::X86)) with which these
+//! cases run on its backends as well. For an architecture that the suite does not know, its author says once how guests for
+//! it are written:
 //!
 //! 1. an assembler: [`Program`], what every guest does, and [`Instructions`], the few instructions that cases are made of;
 //! 2. a type that stands for the architecture: [`Isa`], where guests live and how they call the suite;

@@ -36,6 +36,9 @@ Every case of the conformance suite, and what became of it on every backend and 
 a number leads to what was not run, where and why. A case without an entry is not one of that column's. Nothing here has
 failed: the table cannot be made otherwise.
 
+The first table is of the cases for any architecture, and has every backend. Those after it are of the cases that know an
+architecture, and the last is of what is no vCPU's.
+
 `cargo xtask conformance-table` makes this chapter of what the stages `conformance`, `riscv64`, `aarch64` and `kvm` printed
 when they ran last; with `--run` it runs them first. \"Where this was made\" is
 on the KVM of the machine that did: what it can do is its own, and without one there is no such column.
@@ -44,15 +47,15 @@ on the KVM of the machine that did: what it can do is its own, and without one t
 /// A table of its own: the cases of one suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suite {
+    Any,
     Riscv,
     Arm,
     X86,
-    Any,
     PerCpu,
 }
 
 impl Suite {
-    const ALL: [Self; 5] = [Self::Riscv, Self::Arm, Self::X86, Self::Any, Self::PerCpu];
+    const ALL: [Self; 5] = [Self::Any, Self::Riscv, Self::Arm, Self::X86, Self::PerCpu];
 
     fn title(self) -> &'static str {
         match self {
@@ -132,15 +135,21 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// Where the results of a subject belong.
-fn place(source: &Source, subject: &str) -> (Suite, String) {
-    let column = source.column.clone().unwrap_or_else(|| subject.into());
-    let per_cpu = [", a physical CPU", ", a thread"];
-    if let Some(backend) = per_cpu.iter().find_map(|suffix| subject.strip_suffix(suffix)) {
-        return (Suite::PerCpu, source.column.clone().unwrap_or_else(|| backend.into()));
-    }
-    let any = subject == "toy" || subject.ends_with(", as any architecture");
-    (if any { Suite::Any } else { source.suite }, column)
+/// Where the results of a subject belong: the table, the column, and the subject's name there.
+fn place<'a>(source: &Source, subject: &'a str) -> (Suite, String, &'a str) {
+    // What the suites add to the names of those they are about, and an architecture that has no suite of its own.
+    let suffixes = [
+        (", a physical CPU", Suite::PerCpu),
+        (", a thread", Suite::PerCpu),
+        (", as any architecture", Suite::Any),
+    ];
+    let special = suffixes.iter().find_map(|&(suffix, suite)| {
+        let name = subject.strip_suffix(suffix)?;
+        Some((suite, name))
+    });
+    let known = if subject == "toy" { Suite::Any } else { source.suite };
+    let (suite, name) = special.unwrap_or((known, subject));
+    (suite, source.column.clone().unwrap_or_else(|| name.into()), name)
 }
 
 /// Adds what the reports in the text say.
@@ -152,7 +161,7 @@ fn add(tables: &mut [Table], source: &Source, text: &str) -> Result<()> {
         if suites::report_of_cases(line).is_some() {
             subject = None;
         } else if let Some(name) = line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
-            let (suite, column) = place(source, name);
+            let (suite, column, name) = place(source, name);
             let table = tables.iter_mut().find(|table| table.suite == suite);
             let table = table.context("a suite without a table")?;
             subject = Some((name, column, table));
@@ -341,11 +350,21 @@ mod tests {
     fn subjects_have_columns_of_their_own_and_suites_tables() {
         let mut tables = Suite::ALL.map(Table::new);
         let text = "soft:\n  a  ok\n1 passed, 0 failed\nsoft, as any architecture:\n  b  ok\n1 passed, 0 failed\n\
-                    toy, a physical CPU:\n  d  ok\n1 passed, 0 failed\ntoy:\n  b  ok\n  c  ok\n2 passed, 0 failed\n";
+                    toy, a physical CPU:\n  d  ok\n1 passed, 0 failed\n\
+                    toy, as any architecture:\n  b  ok\n1 passed, 0 failed\ntoy:\n  c  ok\n1 passed, 0 failed\n";
         add(&mut tables, &source(Suite::Riscv, None), text).unwrap();
+        let bare = "soft, wide:\n  a  ok\n1 passed, 0 failed\nsoft, wide, as any architecture:\n  \
+                    b  skipped: no b\n0 passed, 0 failed, 1 skipped\nsoft, odd, as any architecture:\n  b  ok\n";
+        add(&mut tables, &source(Suite::Riscv, Some("bare")), bare).unwrap();
         let text = render(&tables);
-        assert!(text.contains("| case | soft |\n|---|---|\n| a | ok |\n"), "{text}");
-        assert!(text.contains("| b | ok | ok |\n| c |  | ok |\n| *passed* | 1 | 2 |\n"), "{text}");
+        let any = "## Any architecture\n\n* bare: soft, wide; soft, odd\n\n| case | soft | toy | bare |\n\
+                   |---|---|---|---|\n| b | ok | ok | ok[^1] |\n| c |  | ok |  |\n| *passed* | 1 | 2 | 1 |\n";
+        assert!(text.contains(any), "{text}");
+        assert!(text.contains("[^1]: Not in soft, wide: no b\n"), "{text}");
+        assert!(
+            text.contains("| case | soft | bare |\n|---|---|---|\n| a | ok | ok |\n"),
+            "{text}"
+        );
         assert!(text.contains("## Physical CPUs\n\n| case | toy |\n"), "{text}");
     }
 
