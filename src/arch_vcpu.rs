@@ -122,7 +122,8 @@ pub trait AxArchVCpu: Sized + 'static {
     }
 
     /// Forgets the access of the last MMIO exit, read or write, so that the next run performs the
-    /// instruction again: for a fault on memory that the caller has mapped meanwhile.
+    /// instruction again: for a fault on memory that the caller has mapped meanwhile. After a
+    /// [`NestedPageFault`](AxVCpuExitReason::NestedPageFault) that is so anyway, and the answer is `Ok`.
     fn retry(&mut self) -> AxResult {
         Err(AxError::Unsupported)
     }

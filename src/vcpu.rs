@@ -495,7 +495,9 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Undoes the last MMIO exit, so that the next run performs the guest's instruction again. For a caller
-    /// that finds memory, not a device, at the address and has mapped it.
+    /// that finds memory, not a device, at the address and has mapped it. After a
+    /// [`NestedPageFault`](AxVCpuExitReason::NestedPageFault), whose instruction the next run performs again in any case,
+    /// it changes nothing.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
 //! The life cycle.
 
+use axvcpu::AccessKind::Execute;
 use axvcpu::AccessWidth::{Byte, Dword};
 use axvcpu::{AxError, GuestPhysAddr, VCpuState};
 
@@ -10,11 +11,12 @@ use crate::subject::Subject;
 use crate::turns::take_turns;
 use crate::{life, turns};
 
-pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 13] {
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 14] {
     [
         ("life: every state, and what is refused in it", life::states::<S, I>),
         ("life: all registers can be written, and read if at all", registers::<S, I>),
         ("life: set_entry moves the guest", set_entry::<S, I>),
+        ("life: set_entry ends what the last exit left open", set_entry_while_open::<S, I>),
         ("life: unbinding between exits changes nothing", rebinding::<S, I>),
         ("life: an unanswered exit survives unbinding", rebinding_unanswered::<S, I>),
         ("life: reset starts the guest afresh", reset::<S, I>),
@@ -44,6 +46,32 @@ fn set_entry<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
         g.mark(2);
     })?;
     life::set_entry(&bench, second)
+}
+
+fn set_entry_while_open<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut second = 0;
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.store(Reg::B, Dword, Reg::B, 0);
+        g.end();
+        second = g.here();
+        g.mark(2);
+        g.call(I::DEVICE);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let go_on_at_second = || -> Verdict {
+        vcpu.set_entry(GuestPhysAddr::new(second))?;
+        // A backend need not have these two at all.
+        for (call, refused) in [("retry", vcpu.retry()), ("fail_access", vcpu.fail_access())] {
+            let nothing = matches!(refused, Err(AxError::NotAsked | AxError::Unsupported));
+            ensure!(nothing, "{call} after set_entry: {refused:?}");
+        }
+        hart.mark(2)
+    };
+    hart.mmio_write(I::DEVICE, Dword, I::DEVICE)?;
+    go_on_at_second()?;
+    hart.nested_fault(I::DEVICE, Execute)?;
+    go_on_at_second()
 }
 
 /// Adds up the numbers from 1 on, and reports each sum from both kinds of register.

@@ -107,6 +107,9 @@ pub trait Architecture: Isa<Guest: Instructions> {
     const SPARE: usize;
     /// Interrupts that can be injected, are told apart by the guest, and can be pending all at once.
     const VECTORS: [usize; 3];
+    /// A vector below [`MAX_VECTORS`](axvcpu::MAX_VECTORS) that cannot be injected: the highest, unless it is said to be
+    /// another. `None` if all can.
+    const NO_VECTOR: Option<usize> = Some(axvcpu::MAX_VECTORS - 1);
     /// A page for code that the guest calls, near enough for whatever is the nearest kind of call. As little a round number
     /// as [`WINDOW`](Isa::WINDOW) is: `CODE + 0x8_3000`, unless it is said to be another. It is apart from all other places.
     const NEAR: u64 = Self::CODE + 0x8_3000;
