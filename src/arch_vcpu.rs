@@ -101,7 +101,8 @@ pub trait AxArchVCpu: Sized + 'static {
     }
 
     /// Puts the vCPU back into the architecture's reset state, as after [`setup`](Self::setup), with the
-    /// same configuration and stage-2 root.
+    /// same configuration, entry and stage-2 root. Where [`set_entry`](Self::set_entry) has sent the guest since then does
+    /// not count.
     fn reset(&mut self) -> AxResult {
         Err(AxError::Unsupported)
     }

@@ -465,8 +465,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         self.at_rest(NOTHING_OPEN, |arch| arch.set_entry(entry))
     }
 
-    /// Puts the vCPU into its architecture's reset state, with everything pending forgotten: interrupts, an
-    /// unanswered exit. Requests that other threads make meanwhile may go either way.
+    /// Puts the vCPU into its architecture's reset state, at the entry of [`setup`](Self::setup) and with everything pending
+    /// forgotten: interrupts, an unanswered exit. Requests that other threads make meanwhile may go either way.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use crate::subject::Subject;
 use crate::turns::take_turns;
 use crate::{life, turns};
 
-pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 14] {
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 15] {
     [
         ("life: every state, and what is refused in it", life::states::<S, I>),
         ("life: all registers can be written, and read if at all", registers::<S, I>),
@@ -20,6 +20,7 @@ pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S
         ("life: unbinding between exits changes nothing", rebinding::<S, I>),
         ("life: an unanswered exit survives unbinding", rebinding_unanswered::<S, I>),
         ("life: reset starts the guest afresh", reset::<S, I>),
+        ("life: reset goes back to the entry of the setup", reset_entry::<S, I>),
         ("life: reset forgets interrupts and the open exit", reset_forgets::<S, I>),
         ("life: dropped while bound, in every state", dropped::<S, I>),
         ("life: the current vCPU is none between calls", life::current::<S, I>),
@@ -135,6 +136,26 @@ fn reset<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
         vcpu.set_gpr(I::NUMBER, life + 1)?;
     }
     Ok(())
+}
+
+fn reset_entry<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut second = 0;
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.mark(1);
+        g.end();
+        second = g.here();
+        g.mark(2);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for _ in 0..2 {
+        hart.mark(1)?;
+        vcpu.set_entry(GuestPhysAddr::new(second))?;
+        hart.mark(2)?;
+        restart(&bench)?;
+    }
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    restart(&bench)?;
+    hart.mark(1)
 }
 
 fn reset_forgets<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {

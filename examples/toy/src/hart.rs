@@ -181,6 +181,7 @@ impl<H: AxVCpuHal> Hart<H> {
         AxVCpuExitReason::NestedPageFault { addr: GuestPhysAddr::new(addr), access }
     }
 
+    // ANCHOR: walk
     /// Where an address leads, if the guest may do that there.
     fn translate(&mut self, addr: u64, access: AccessKind) -> Option<u64> {
         let number = addr / PAGE_SIZE;
@@ -227,6 +228,7 @@ impl<H: AxVCpuHal> Hart<H> {
             (table, level, entries) = (Entries::addr(entry), level - 1, 512);
         }
     }
+    // ANCHOR_END: walk
 
     /// The instruction at a host address, as it was when it was fetched first.
     fn fetch(&mut self, host: u64) -> u32 {
@@ -259,6 +261,7 @@ fn device_access(
     }
 }
 
+// ANCHOR: memory
 /// Where code reaches a host address.
 fn at<H: AxVCpuHal, T>(host: u64) -> *mut T {
     H::MmHal::phys_to_virt(HostPhysAddr::new(host)).as_usize() as *mut T
@@ -308,3 +311,4 @@ fn write<H: AxVCpuHal>(host: u64, width: AccessWidth, value: u64) {
         }
     }
 }
+// ANCHOR_END: memory

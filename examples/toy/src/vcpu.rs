@@ -53,7 +53,6 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         // The access of the last exit is over: the guest does not come back to it.
         self.hart.open = None;
         self.hart.pc = entry.as_u64();
-        self.entry = self.hart.pc;
         Ok(())
     }
 
@@ -64,6 +63,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     }
 
     fn setup(&mut self, (): ()) -> AxResult {
+        self.entry = self.hart.pc;
         self.reset()
     }
     // ANCHOR_END: setup

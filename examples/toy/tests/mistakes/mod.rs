@@ -11,8 +11,10 @@ use axvcpu::{
     AxArchVCpu, AxError, AxResult, Fence, GuestPhysAddr, HostPhysAddr, Requests, VCpuId, VmId,
 };
 use axvcpu_conformance::generic::{Architecture, Isa, Reg};
-use axvcpu_toy::ToyVCpu;
+use axvcpu_conformance::{Subject, generic};
+use axvcpu_riscv::paging::Mode;
 use axvcpu_toy::isa::REGISTERS;
+use axvcpu_toy::{FORMAT, ToyVCpu};
 
 use crate::guests::Toy;
 use crate::platform::Threads;
@@ -42,6 +44,8 @@ pub(crate) enum Mistake {
     UnbindForgetsTheAccess,
     /// A reset leaves everything as it was.
     ResetDoesNothing,
+    /// A reset guest goes on where it was sent last.
+    ResetGoesToTheLastEntry,
     /// A reset leaves pending interrupts.
     ResetKeepsInterrupts,
     /// Loads find zeroes.
@@ -99,6 +103,8 @@ pub(crate) struct Mistaken {
     exit: Option<AxVCpuExitReason>,
     /// The guest was entered.
     started: bool,
+    /// Where it was sent last.
+    entry: GuestPhysAddr,
     /// Interrupts to be told later, or again.
     kept: Vec<usize>,
     /// How many interrupts there were.
@@ -166,11 +172,13 @@ impl AxArchVCpu for Mistaken {
         }
         let toy = ToyVCpu::new(vm, vcpu, ())?;
         let (kept, injected) = (Vec::new(), 0);
-        Ok(Self { toy, makes, exit: None, started: false, kept, injected, hides: false })
+        let entry = GuestPhysAddr::new(0);
+        Ok(Self { toy, makes, exit: None, started: false, entry, kept, injected, hides: false })
     }
 
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
         let was_store = matches!(self.exit.take(), Some(MmioWrite { .. }));
+        self.entry = entry;
         match self.makes {
             IgnoresSetEntry if self.started => Ok(()),
             SetEntryKeepsTheStore if was_store => {
@@ -259,7 +267,11 @@ impl AxArchVCpu for Mistaken {
             return Ok(());
         }
         self.toy.reset()?;
-        if self.makes == ResetKeepsInterrupts { self.tell_kept() } else { Ok(()) }
+        match self.makes {
+            ResetGoesToTheLastEntry => self.toy.set_entry(self.entry),
+            ResetKeepsInterrupts => self.tell_kept(),
+            _ => Ok(()),
+        }
     }
 
     fn fence(&mut self, fence: Fence) -> AxResult {
@@ -287,5 +299,47 @@ impl AxArchVCpu for Mistaken {
             FailsAnything => self.toy.fail_access().or(Ok(())),
             _ => self.toy.fail_access(),
         }
+    }
+}
+
+/// As [`crate::Backend`], with a mistake.
+pub(crate) struct Backend(pub(crate) Mistake);
+
+impl Subject for Backend {
+    type Arch = Mistaken;
+    type Machine = ();
+
+    fn name(&self) -> &str {
+        "toy, with a mistake"
+    }
+    fn machine(&self) -> AxResult {
+        Ok(())
+    }
+    fn create_config(&self, (): &()) -> AxResult<Mistake> {
+        Ok(self.0)
+    }
+    fn setup_config(&self) {}
+    fn sleep(&self, ns: u64) {
+        crate::Backend.sleep(ns);
+    }
+    fn look_again(looks: u64) -> bool {
+        // What is lost does not come, so the patience is all that such a case takes.
+        crate::Backend::look_again(looks) && looks < 100_000
+    }
+    fn without_virtualization(&self, f: &mut dyn FnMut()) -> bool {
+        crate::Backend.without_virtualization(f)
+    }
+    fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
+        crate::Backend.on_two_cpus(here, there)
+    }
+}
+
+impl generic::Subject for Backend {
+    type Guests = Toy;
+}
+
+impl generic::GuestsOf<Backend> for Toy {
+    fn format(_: &Backend) -> Mode {
+        FORMAT
     }
 }
