@@ -18,6 +18,7 @@ chapters! {
     migrating: "src/guide/migrating.md",
     performance: "src/guide/performance.md",
     platform: "src/guide/platform.md",
+    suite: "src/guide/suite.md",
     troubleshooting: "src/guide/troubleshooting.md",
     readme_conformance: "../conformance/README.md",
     readme_riscv: "../backends/riscv/README.md",

@@ -101,7 +101,8 @@ pub trait AxArchVCpu: Sized + 'static {
     }
 
     /// Puts the vCPU back into the architecture's reset state, as after [`setup`](Self::setup), with the
-    /// same configuration and stage-2 root.
+    /// same configuration, entry and stage-2 root. Where [`set_entry`](Self::set_entry) has sent the guest since then does
+    /// not count.
     fn reset(&mut self) -> AxResult {
         Err(AxError::Unsupported)
     }
@@ -122,7 +123,8 @@ pub trait AxArchVCpu: Sized + 'static {
     }
 
     /// Forgets the access of the last MMIO exit, read or write, so that the next run performs the
-    /// instruction again: for a fault on memory that the caller has mapped meanwhile.
+    /// instruction again: for a fault on memory that the caller has mapped meanwhile. After a
+    /// [`NestedPageFault`](AxVCpuExitReason::NestedPageFault) that is so anyway, and the answer is `Ok`.
     fn retry(&mut self) -> AxResult {
         Err(AxError::Unsupported)
     }

@@ -465,8 +465,8 @@ impl<A: AxArchVCpu> AxVCpu<A> {
         self.at_rest(NOTHING_OPEN, |arch| arch.set_entry(entry))
     }
 
-    /// Puts the vCPU into its architecture's reset state, with everything pending forgotten: interrupts, an
-    /// unanswered exit. Requests that other threads make meanwhile may go either way.
+    /// Puts the vCPU into its architecture's reset state, at the entry of [`setup`](Self::setup) and with everything pending
+    /// forgotten: interrupts, an unanswered exit. Requests that other threads make meanwhile may go either way.
     ///
     /// # Errors
     ///
@@ -495,7 +495,9 @@ impl<A: AxArchVCpu> AxVCpu<A> {
     }
 
     /// Undoes the last MMIO exit, so that the next run performs the guest's instruction again. For a caller
-    /// that finds memory, not a device, at the address and has mapped it.
+    /// that finds memory, not a device, at the address and has mapped it. After a
+    /// [`NestedPageFault`](AxVCpuExitReason::NestedPageFault), whose instruction the next run performs again in any case,
+    /// it changes nothing.
     ///
     /// # Errors
     ///

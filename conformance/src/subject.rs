@@ -54,4 +54,12 @@ pub trait Subject {
         let _ = (here, there);
         false
     }
+
+    /// Switches virtualization off on the physical CPU it is called on, calls `f`, and switches it on again; no vCPU is
+    /// bound there. The default answers `false` and does nothing of this, and the cases about it are skipped. Where there
+    /// is nothing to switch off, calling `f` is all it takes.
+    fn without_virtualization(&self, f: &mut dyn FnMut()) -> bool {
+        let _ = f;
+        false
+    }
 }

@@ -271,8 +271,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
         if entry.as_u64() % 4 != 0 {
             return Err(AxError::InvalidInput);
         }
-        self.entry = entry.as_u64();
-        self.context.pc = self.entry;
+        self.context.pc = entry.as_u64();
         self.open = Open::NOTHING;
         self.exception = None;
         Ok(())
@@ -291,6 +290,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ArmVCpu<H> {
     }
 
     fn setup(&mut self, _config: ()) -> AxResult {
+        self.entry = self.context.pc;
         self.reset_context();
         Ok(())
     }

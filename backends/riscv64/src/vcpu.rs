@@ -254,8 +254,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RiscvVCpu<H> {
         if entry.as_u64() % 2 != 0 {
             return Err(AxError::InvalidInput);
         }
-        self.entry = entry.as_u64();
-        self.context.pc = self.entry;
+        self.context.pc = entry.as_u64();
         self.open = Open::NOTHING;
         self.exception = None;
         Ok(())
@@ -271,6 +270,7 @@ impl<H: AxVCpuHal> AxArchVCpu for RiscvVCpu<H> {
     }
 
     fn setup(&mut self, _config: ()) -> AxResult {
+        self.entry = self.context.pc;
         self.reset_context();
         Ok(())
     }

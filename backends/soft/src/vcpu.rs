@@ -164,8 +164,7 @@ impl<H: AxVCpuHal> AxArchVCpu for SoftVCpu<H> {
         if entry.as_u64() % 2 != 0 {
             return Err(AxError::InvalidInput);
         }
-        self.entry = entry.as_u64();
-        self.hart.pc = self.entry;
+        self.hart.pc = entry.as_u64();
         self.hart.open = None;
         Ok(())
     }
@@ -181,6 +180,7 @@ impl<H: AxVCpuHal> AxArchVCpu for SoftVCpu<H> {
     }
 
     fn setup(&mut self, _config: ()) -> AxResult {
+        self.entry = self.hart.pc;
         self.reset()
     }
 

@@ -10,7 +10,7 @@ use crate::exits;
 use crate::report::{Stop, Verdict, ensure, ensure_eq};
 use crate::subject::Subject;
 
-pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 15] {
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 16] {
     [
         ("mmio: loads of every width into every register", loads::<S, I>),
         ("mmio: stores of every width from every register", stores::<S, I>),
@@ -21,6 +21,7 @@ pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S
         ("retry: a load from memory that was mapped meanwhile", retry_load::<S, I>),
         ("retry: a store to memory that was mapped meanwhile", retry_store::<S, I>),
         ("retry: without a change the exit comes again", retry_unchanged::<S, I>),
+        ("retry: after a nested page fault it changes nothing", retry_fault::<S, I>),
         ("fail: loads and stores become traps", fail_mmio::<S, I>),
         ("fail: a fetch becomes a trap", fail_fetch::<S, I>),
         ("fail: nothing to fail or to retry", nothing_open::<S, I>),
@@ -225,6 +226,23 @@ fn retry_unchanged<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Ve
     })?;
     needs_retry(&bench)?;
     exits::retry_unchanged(&bench)
+}
+
+fn retry_fault<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut bench = Bench::<S, I>::boot(subject, |g| {
+        g.call(I::WINDOW);
+        g.report(Reg::A);
+    })?;
+    needs_retry(&bench)?;
+    for _ in 0..3 {
+        bench.hart().nested_fault(I::WINDOW, Execute)?;
+        bench.vcpu().retry()?;
+    }
+    bench.space.add(I::WINDOW, 1, Some(Perms::RX))?;
+    bench.space.fill(I::WINDOW, &I::function(9)?)?;
+    bench.vcpu().request_fence(Fence::all());
+    bench.hart().mark(9)?;
+    bench.hart().end()
 }
 
 fn fail_mmio<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {

@@ -1,5 +1,6 @@
 //! The life cycle.
 
+use axvcpu::AccessKind::Execute;
 use axvcpu::AccessWidth::{Byte, Dword};
 use axvcpu::{AxError, GuestPhysAddr, VCpuState};
 
@@ -10,14 +11,16 @@ use crate::subject::Subject;
 use crate::turns::take_turns;
 use crate::{life, turns};
 
-pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 13] {
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 15] {
     [
         ("life: every state, and what is refused in it", life::states::<S, I>),
         ("life: all registers can be written, and read if at all", registers::<S, I>),
         ("life: set_entry moves the guest", set_entry::<S, I>),
+        ("life: set_entry ends what the last exit left open", set_entry_while_open::<S, I>),
         ("life: unbinding between exits changes nothing", rebinding::<S, I>),
         ("life: an unanswered exit survives unbinding", rebinding_unanswered::<S, I>),
         ("life: reset starts the guest afresh", reset::<S, I>),
+        ("life: reset goes back to the entry of the setup", reset_entry::<S, I>),
         ("life: reset forgets interrupts and the open exit", reset_forgets::<S, I>),
         ("life: dropped while bound, in every state", dropped::<S, I>),
         ("life: the current vCPU is none between calls", life::current::<S, I>),
@@ -44,6 +47,32 @@ fn set_entry<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
         g.mark(2);
     })?;
     life::set_entry(&bench, second)
+}
+
+fn set_entry_while_open<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut second = 0;
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.set(Reg::B, I::DEVICE);
+        g.store(Reg::B, Dword, Reg::B, 0);
+        g.end();
+        second = g.here();
+        g.mark(2);
+        g.call(I::DEVICE);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let go_on_at_second = || -> Verdict {
+        vcpu.set_entry(GuestPhysAddr::new(second))?;
+        // A backend need not have these two at all.
+        for (call, refused) in [("retry", vcpu.retry()), ("fail_access", vcpu.fail_access())] {
+            let nothing = matches!(refused, Err(AxError::NotAsked | AxError::Unsupported));
+            ensure!(nothing, "{call} after set_entry: {refused:?}");
+        }
+        hart.mark(2)
+    };
+    hart.mmio_write(I::DEVICE, Dword, I::DEVICE)?;
+    go_on_at_second()?;
+    hart.nested_fault(I::DEVICE, Execute)?;
+    go_on_at_second()
 }
 
 /// Adds up the numbers from 1 on, and reports each sum from both kinds of register.
@@ -107,6 +136,26 @@ fn reset<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
         vcpu.set_gpr(I::NUMBER, life + 1)?;
     }
     Ok(())
+}
+
+fn reset_entry<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut second = 0;
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.mark(1);
+        g.end();
+        second = g.here();
+        g.mark(2);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for _ in 0..2 {
+        hart.mark(1)?;
+        vcpu.set_entry(GuestPhysAddr::new(second))?;
+        hart.mark(2)?;
+        restart(&bench)?;
+    }
+    vcpu.set_entry(GuestPhysAddr::new(second))?;
+    restart(&bench)?;
+    hart.mark(1)
 }
 
 fn reset_forgets<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {

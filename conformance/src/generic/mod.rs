@@ -35,11 +35,13 @@
 //! [`Failure`](crate::Failure) says what was found instead.
 
 mod accesses;
+mod adapter;
 mod fences;
 mod interrupts;
 mod lifecycle;
 mod program;
 mod requests;
+mod unplug;
 
 pub use axvcpu_stage2::{Format, Perms};
 pub use program::{Architecture, Atomic, Instructions, Reg};
@@ -55,7 +57,8 @@ pub trait Subject: crate::Subject + Sized {
     type Guests: Architecture + GuestsOf<Self>;
 }
 
-/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
+/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on. If the constants of the guests'
+/// [`Architecture`] cannot be right, places that overlap for one, the report has that and no case.
 pub fn run<S: Subject>(subject: &S) -> Report {
     run_matching(subject, "", |_| ())
 }
@@ -67,14 +70,22 @@ pub fn run_matching<S: Subject>(
     filter: &str,
     before: impl FnMut(&'static str),
 ) -> Report {
-    let groups: [&[NamedCase<S>]; 5] = [
+    // An architecture that the suite knows has a report of its own besides.
+    let name = alloc::format!("{}, as any architecture", subject.name());
+    let adapter = adapter::check::<S::Guests>();
+    if adapter.is_err() {
+        // No case would say anything about the backend.
+        let mut report = Report::new(&name);
+        report.add("the architecture's constants are what the suite asks for", adapter);
+        return report;
+    }
+    let groups: [&[NamedCase<S>]; 6] = [
         &lifecycle::cases::<S, S::Guests>(),
         &accesses::cases::<S, S::Guests>(),
         &fences::cases::<S, S::Guests>(),
         &interrupts::cases::<S, S::Guests>(),
         &requests::cases::<S, S::Guests>(),
+        &unplug::cases::<S, S::Guests>(),
     ];
-    // An architecture that the suite knows has a report of its own.
-    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
-        .named(alloc::format!("{}, as any architecture", subject.name()))
+    run_cases(subject, groups.into_iter().flatten().copied(), filter, before).named(name)
 }

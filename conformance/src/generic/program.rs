@@ -119,6 +119,9 @@ pub trait Architecture: Isa<Guest: Instructions> {
     const SPARE: usize;
     /// Interrupts that can be injected, are told apart by the guest, and can be pending all at once.
     const VECTORS: [usize; 3];
+    /// A vector below [`MAX_VECTORS`](axvcpu::MAX_VECTORS) that cannot be injected: the highest, unless it is said to be
+    /// another. `None` if all can.
+    const NO_VECTOR: Option<usize> = Some(axvcpu::MAX_VECTORS - 1);
     /// What becomes of [`Instructions::atomic_add`] where stage 2 does not let it.
     const ATOMIC: Atomic = Atomic::Fault(AccessKind::Write);
     /// Whether a load or a store that the hypervisor fails is a trap of the guest's. If not, it is as on a bus where nobody

@@ -107,6 +107,8 @@ pub(super) mod vector {
 /// A guest program: [`Asm`] with handlers that report everything they are called for with [`TRAP`].
 pub struct Guest {
     asm: Asm,
+    /// Before each report the guest [passes time](Guest::pass), for interrupts that should come before it.
+    pub(super) passes: bool,
 }
 
 impl Deref for Guest {
@@ -291,7 +293,7 @@ impl Guest {
 impl Program for Guest {
     /// Uses `rsp` only.
     fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>> {
-        let mut guest = Self { asm: Asm::new(CODE) };
+        let mut guest = Self { asm: Asm::new(CODE), passes: false };
         guest.lgdt(at(GDTR));
         guest.lidt(at(IDTR));
         // A stack for each vCPU.
@@ -305,6 +307,9 @@ impl Program for Guest {
     }
 
     fn mark(&mut self, number: u64) {
+        if self.passes {
+            self.pass();
+        }
         self.li(RBX, number);
         call_host(self, REPORT);
     }

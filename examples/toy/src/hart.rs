@@ -9,8 +9,8 @@ use axvcpu::{
 };
 use axvcpu_stage2::{Format, Mapping, PAGE_SIZE, page_shift, page_size};
 
+use crate::FORMAT;
 use crate::isa::{REGISTERS, cause, op, sys};
-use crate::{FORMAT, Mistake};
 
 /// The access of the last exit, for as long as its instruction is not finished. `pc` is still at it.
 #[derive(Clone, Copy)]
@@ -35,7 +35,6 @@ pub(crate) struct Hart<H> {
     pub(crate) pc: u64,
     pub(crate) open: Option<Open>,
     pub(crate) root: HostPhysAddr,
-    pub(crate) mistake: Option<Mistake>,
     /// Pages by the lower bits of their numbers.
     tlb: [Option<(u64, Mapping)>; 16],
     /// Instructions by the lower bits of their host addresses.
@@ -44,22 +43,17 @@ pub(crate) struct Hart<H> {
 }
 
 impl<H: AxVCpuHal> Hart<H> {
-    pub(crate) fn new(mistake: Option<Mistake>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             registers: [0; REGISTERS],
             system: [0; sys::COUNT],
             pc: 0,
             open: None,
             root: HostPhysAddr::new(0),
-            mistake,
             tlb: [None; 16],
             instructions: [None; 64],
             hal: PhantomData,
         }
-    }
-
-    pub(crate) fn makes(&self, mistake: Mistake) -> bool {
-        self.mistake == Some(mistake)
     }
 
     pub(crate) fn forget_translations(&mut self) {
@@ -127,7 +121,7 @@ impl<H: AxVCpuHal> Hart<H> {
                 exit = Some(AxVCpuExitReason::Hypercall { nr: n, function: 0, args });
             }
             op::WAIT => {
-                if self.system[sys::PENDING] == 0 || self.makes(Mistake::SleepsThroughInterrupts) {
+                if self.system[sys::PENDING] == 0 {
                     exit = Some(AxVCpuExitReason::Halt { wake_after_ns: None });
                 }
             }
@@ -187,6 +181,7 @@ impl<H: AxVCpuHal> Hart<H> {
         AxVCpuExitReason::NestedPageFault { addr: GuestPhysAddr::new(addr), access }
     }
 
+    // ANCHOR: walk
     /// Where an address leads, if the guest may do that there.
     fn translate(&mut self, addr: u64, access: AccessKind) -> Option<u64> {
         let number = addr / PAGE_SIZE;
@@ -201,7 +196,7 @@ impl<H: AxVCpuHal> Hart<H> {
         };
         let allowed = match access {
             AccessKind::Read => page.perms.read,
-            AccessKind::Write => page.perms.write || self.makes(Mistake::IgnoresPermissions),
+            AccessKind::Write => page.perms.write,
             AccessKind::Execute => page.perms.execute,
         };
         allowed.then(|| page.host.as_u64() + addr % PAGE_SIZE)
@@ -233,6 +228,7 @@ impl<H: AxVCpuHal> Hart<H> {
             (table, level, entries) = (Entries::addr(entry), level - 1, 512);
         }
     }
+    // ANCHOR_END: walk
 
     /// The instruction at a host address, as it was when it was fetched first.
     fn fetch(&mut self, host: u64) -> u32 {
@@ -265,6 +261,7 @@ fn device_access(
     }
 }
 
+// ANCHOR: memory
 /// Where code reaches a host address.
 fn at<H: AxVCpuHal, T>(host: u64) -> *mut T {
     H::MmHal::phys_to_virt(HostPhysAddr::new(host)).as_usize() as *mut T
@@ -314,3 +311,4 @@ fn write<H: AxVCpuHal>(host: u64, width: AccessWidth, value: u64) {
         }
     }
 }
+// ANCHOR_END: memory

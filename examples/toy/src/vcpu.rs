@@ -6,7 +6,6 @@ use axvcpu::{
     HostPhysAddr, Requests, VCpuId, VmId,
 };
 
-use crate::Mistake;
 use crate::hart::{Hart, OpenKind};
 use crate::isa::{REGISTERS, cause, sys};
 
@@ -40,13 +39,12 @@ impl<H: AxVCpuHal> ToyVCpu<H> {
 
 impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     type Hal = H;
-    /// What it does wrong.
-    type CreateConfig = Option<Mistake>;
+    type CreateConfig = ();
     type SetupConfig = ();
 
     // ANCHOR: new
-    fn new(_: VmId, _: VCpuId, mistake: Option<Mistake>) -> AxResult<Self> {
-        Ok(Self { hart: Hart::new(mistake), entry: 0 })
+    fn new(_: VmId, _: VCpuId, (): ()) -> AxResult<Self> {
+        Ok(Self { hart: Hart::new(), entry: 0 })
     }
     // ANCHOR_END: new
 
@@ -55,7 +53,6 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         // The access of the last exit is over: the guest does not come back to it.
         self.hart.open = None;
         self.hart.pc = entry.as_u64();
-        self.entry = self.hart.pc;
         Ok(())
     }
 
@@ -66,6 +63,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     }
 
     fn setup(&mut self, (): ()) -> AxResult {
+        self.entry = self.hart.pc;
         self.reset()
     }
     // ANCHOR_END: setup
@@ -106,9 +104,6 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         if vector >= 64 {
             return Err(AxError::InterruptFailed { vector });
         }
-        if self.hart.makes(Mistake::LosesInterrupts) {
-            self.hart.system[sys::PENDING] = 0;
-        }
         self.hart.system[sys::PENDING] |= 1 << vector;
         Ok(())
     }
@@ -119,11 +114,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
         match self.hart.open.take() {
             Some(open) => {
                 if let OpenKind::Load { rd, width } = open.kind {
-                    let whole = self.hart.makes(Mistake::IgnoresTheWidth);
-                    let val = if whole { val } else { val & width.mask() };
-                    if !self.hart.makes(Mistake::GoesOnWithoutTheAnswer) {
-                        self.hart.set_register(rd, val);
-                    }
+                    self.hart.set_register(rd, val & width.mask());
                     self.hart.pc += 4;
                 }
             }
@@ -134,44 +125,33 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     // ANCHOR_END: mmio
 
     fn reset(&mut self) -> AxResult {
-        let pending = self.hart.system[sys::PENDING];
         self.hart.registers = [0; REGISTERS];
         self.hart.system = [0; sys::COUNT];
         self.hart.open = None;
         self.hart.pc = self.entry;
         self.hart.forget_instructions();
-        if self.hart.makes(Mistake::ResetKeepsInterrupts) {
-            self.hart.system[sys::PENDING] = pending;
-        }
         Ok(())
     }
 
     // ANCHOR: fence
     fn fence(&mut self, fence: Fence) -> AxResult {
-        let hart = &mut self.hart;
-        if fence.contains(Fence::STAGE2_TLB) && !hart.makes(Mistake::ForgetsStage2Fence) {
-            hart.forget_translations();
+        if fence.contains(Fence::STAGE2_TLB) {
+            self.hart.forget_translations();
         }
-        if fence.contains(Fence::INSTRUCTION) && !hart.makes(Mistake::ForgetsInstructionFence) {
-            hart.forget_instructions();
+        if fence.contains(Fence::INSTRUCTION) {
+            self.hart.forget_instructions();
         }
         Ok(()) // guests have no translations of their own
     }
     // ANCHOR_END: fence
 
     fn retry(&mut self) -> AxResult {
-        let open = self.hart.open.take().ok_or(AxError::NotAsked)?;
-        if open.kind == OpenKind::Store && self.hart.makes(Mistake::DoesNotRetryStores) {
-            self.hart.pc += 4;
-        }
-        Ok(())
+        self.hart.open.take().map(|_| ()).ok_or(AxError::NotAsked)
     }
 
     fn fail_access(&mut self) -> AxResult {
         let open = self.hart.open.take().ok_or(AxError::NotAsked)?;
-        if !self.hart.makes(Mistake::FailsSilently) {
-            self.hart.trap(cause::ACCESS, open.addr);
-        }
+        self.hart.trap(cause::ACCESS, open.addr);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The software hart on a platform, as a subject of the conformance suite.
 
+// ANCHOR: subject
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 use std::thread;
@@ -14,7 +15,6 @@ fn now_ns() -> u64 {
     START.elapsed().as_nanos() as u64
 }
 
-// ANCHOR: subject
 struct On<H> {
     /// Whether another thread may be another CPU.
     multiprocessor: bool,

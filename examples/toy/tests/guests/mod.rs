@@ -23,6 +23,7 @@ const LINK: usize = 13;
 const TEMP: usize = 14;
 pub(crate) const BASE: usize = 15;
 
+// ANCHOR: assembler
 /// An assembler, and a guest program in the making.
 pub(crate) struct Asm {
     start: u64,
@@ -100,7 +101,9 @@ impl Asm {
         self.put(op::RETURN, 0, 0, 0);
     }
 }
+// ANCHOR_END: assembler
 
+// ANCHOR: program
 impl Program for Asm {
     fn assemble(body: impl FnOnce(&mut Self)) -> Verdict<Vec<u8>> {
         let mut asm = Self::new(CODE);
@@ -137,7 +140,9 @@ impl Program for Asm {
         self.for_ever(|g| g.put(op::ATOMIC_ADD, COUNTER, TEMP, 0));
     }
 }
+// ANCHOR_END: program
 
+// ANCHOR: instructions
 impl Instructions for Asm {
     fn here(&self) -> u64 {
         self.start + 4 * self.words.len() as u64
@@ -237,7 +242,9 @@ impl Instructions for Asm {
         self.word(0); // illegal
     }
 }
+// ANCHOR_END: instructions
 
+// ANCHOR: isa
 /// What the handler reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trap {
@@ -265,7 +272,9 @@ impl Isa for Toy {
         Trap { cause, epc, value }
     }
 }
+// ANCHOR_END: isa
 
+// ANCHOR: architecture
 impl Architecture for Toy {
     const REGISTERS: usize = REGISTERS;
     const ZERO: Option<usize> = Some(0);
@@ -305,3 +314,4 @@ impl Architecture for Toy {
         Ok(vcpu.set_return_value(trap.epc + 4)?)
     }
 }
+// ANCHOR_END: architecture

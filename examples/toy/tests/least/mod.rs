@@ -21,7 +21,7 @@ impl<const RESETS: bool> AxArchVCpu for Least<RESETS> {
     type SetupConfig = ();
 
     fn new(vm: VmId, vcpu: VCpuId, (): ()) -> AxResult<Self> {
-        ToyVCpu::new(vm, vcpu, None).map(Self)
+        ToyVCpu::new(vm, vcpu, ()).map(Self)
     }
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
         self.0.set_entry(entry)

@@ -58,6 +58,11 @@ impl Subject for Aarch64 {
         (1 << self.features.vmid_bits.min(8)) + 100
     }
 
+    fn without_virtualization(&self, f: &mut dyn FnMut()) -> bool {
+        self.machine.without_virtualization(f).expect("a CPU that can be switched off and on");
+        true
+    }
+
     fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
         on_two_cpus(self.machine, here, there)
     }

@@ -51,6 +51,11 @@ impl Subject for Riscv64 {
         (1 << self.features.vmid_bits) + 100
     }
 
+    fn without_virtualization(&self, f: &mut dyn FnMut()) -> bool {
+        self.machine.without_virtualization(f).expect("a CPU that can be switched off and on");
+        true
+    }
+
     fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
         on_two_cpus(self.machine, here, there)
     }

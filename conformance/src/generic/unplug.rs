@@ -1,0 +1,113 @@
+//! Physical CPUs that are switched off and on again while vCPUs live on.
+
+use axvcpu::AccessWidth::Qword;
+use axvcpu::{Fence, VCpuState};
+
+use super::{Architecture, GuestsOf, Instructions, NamedCase, Perms, Reg};
+use crate::bench::{Bench, pattern};
+use crate::report::{Stop, Verdict, ensure_eq};
+use crate::requests::two_cpus;
+use crate::subject::Subject;
+
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 2] {
+    [
+        ("unplug: vCPUs outlive a CPU that is switched off and on", here::<S, I>),
+        ("unplug: a vCPU goes on elsewhere while its CPU is off", elsewhere::<S, I>),
+    ]
+}
+
+/// Switches virtualization off while `meanwhile` runs; skips the case if that cannot be done.
+fn while_off<S: Subject>(subject: &S, mut meanwhile: impl FnMut() -> Verdict) -> Verdict {
+    let mut verdict = Ok(());
+    if subject.without_virtualization(&mut || verdict = meanwhile()) {
+        verdict
+    } else {
+        Err(Stop::Skipped("virtualization cannot be switched off"))
+    }
+}
+
+fn here<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut bench = Bench::<S, I>::empty(subject)?;
+    bench.load(|g| {
+        g.set(Reg::C, pattern(3));
+        g.write_system(Reg::C);
+        g.enable_interrupts();
+        g.for_ever(|g| {
+            g.set(Reg::B, I::WINDOW);
+            g.load(Reg::A, Qword, Reg::B, 0);
+            g.report(Reg::A);
+            g.report(Reg::C);
+            g.read_system(Reg::A);
+            g.report(Reg::A);
+        });
+    })?;
+    for (page, value) in [(I::FIRST, 1), (I::SECOND, 2)] {
+        bench.space.add(page, 1, None)?;
+        bench.space.write(page, value)?;
+    }
+    bench.space.map(I::WINDOW, I::FIRST, Perms::RW)?;
+    bench.add_hart(subject, 0)?;
+    bench.add_hart(subject, 1)?;
+    bench.announce();
+
+    let visit = |bench: &Bench<S, I>, index: usize, page: u64| -> Verdict {
+        let hart = &bench.harts[index];
+        ensure_eq!(hart.report()?, page, "what vCPU {index} found in the page");
+        ensure_eq!(hart.report()?, pattern(3), "a general-purpose register of vCPU {index}");
+        ensure_eq!(hart.report()?, pattern(3), "a system register of vCPU {index}");
+        Ok(hart.vcpu.unbind()?)
+    };
+    for index in 0..2 {
+        bench.harts[index].vcpu.bind()?;
+        visit(&bench, index, 1)?;
+    }
+    while_off(subject, || {
+        // Everything that needs no CPU goes on.
+        bench.harts.truncate(1);
+        bench.space.unmap(I::WINDOW)?;
+        bench.space.map(I::WINDOW, I::SECOND, Perms::RW)?;
+        bench.vcpu().request_fence(Fence::STAGE2_TLB);
+        bench.vcpu().inject_interrupt(I::VECTORS[0])?;
+        ensure_eq!(bench.vcpu().state(), VCpuState::Free, "while the CPU is off");
+        Ok(())
+    })?;
+    bench.vcpu().bind()?;
+    let trap = bench.hart().trap()?;
+    ensure_eq!(I::interrupt(&trap), Some(I::VECTORS[0]), "the interrupt");
+    visit(&bench, 0, 2)?;
+    // One that was made when the CPU was on again.
+    bench.add_hart(subject, 1)?;
+    bench.announce();
+    bench.harts[1].vcpu.bind()?;
+    visit(&bench, 1, 2)
+}
+
+fn elsewhere<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let mut bench = Bench::<S, I>::empty(subject)?;
+    bench.load(|g| {
+        g.set(Reg::A, 0);
+        g.set(Reg::B, I::DATA);
+        g.for_ever(|g| {
+            g.add(Reg::A, 1);
+            g.write_system(Reg::A);
+            g.store(Reg::A, Qword, Reg::B, 0);
+            g.report(Reg::A);
+            g.read_system(Reg::C);
+            g.report(Reg::C);
+            g.load(Reg::C, Qword, Reg::B, 0);
+            g.report(Reg::C);
+        });
+    })?;
+    bench.add_hart(subject, 0)?;
+    let hart = bench.hart();
+    let visit = |number: u64| -> Verdict {
+        hart.vcpu.bind()?;
+        for what in ["a general-purpose register", "a system register", "memory"] {
+            ensure_eq!(hart.report()?, number, "{what} in visit {number}");
+        }
+        Ok(hart.vcpu.unbind()?)
+    };
+    visit(1)?;
+    while_off(subject, || two_cpus(subject, || Ok(()), || visit(2)))?;
+    visit(3)
+}
