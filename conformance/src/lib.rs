@@ -30,10 +30,7 @@ extern crate alloc;
 
 pub mod arm;
 mod bench;
-mod exits;
-mod fences;
 pub mod generic;
-mod life;
 mod memory;
 mod percpu;
 mod random;

@@ -57,11 +57,6 @@ impl Report {
         Self { subject: subject.into(), cases: Vec::new() }
     }
 
-    /// The same under another name.
-    pub(crate) fn named(self, subject: String) -> Self {
-        Self { subject, ..self }
-    }
-
     pub(crate) fn add(&mut self, name: &'static str, verdict: Verdict) {
         let outcome = match verdict {
             Ok(()) => Outcome::Passed,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axvcpu::{AxError, AxResult};
 use axvcpu_cli::hal::{Cpu, LinuxHal};
-use axvcpu_conformance::{Report, Subject, generic, run_per_cpu, x86};
+use axvcpu_conformance::{Subject, run_per_cpu, x86};
 use axvcpu_kvm::{
     Irqchip, Kvm, KvmConfig, KvmMachine, KvmPerCpu, KvmSetup, KvmVCpu, MachineConfig,
 };
@@ -81,10 +81,6 @@ impl x86::Subject for OnKvm {
     }
 }
 
-impl generic::Subject for OnKvm {
-    type Guests = x86::X86;
-}
-
 /// The calling thread as a physical CPU that can be kicked.
 fn cpu() -> Cpu {
     Cpu::register().expect("a CPU").interruptible().expect("signals")
@@ -106,23 +102,13 @@ fn is_here() -> bool {
 
 #[test]
 fn kvm_without_interrupt_controllers() {
-    check(|filter, watch| x86::run_matching(&OnKvm, filter, |name| watch.case(name)));
-}
-
-#[test]
-fn kvm_as_any_architecture() {
-    check(|filter, watch| generic::run_matching(&OnKvm, filter, |name| watch.case(name)));
-}
-
-/// Runs those of a suite's cases that the environment names, or all.
-fn check(run: impl FnOnce(&str, &watch::Watch) -> Report) {
     if !is_here() {
         return;
     }
     let _cpu = cpu();
     let watch = watch::Watch::start();
     let filter = std::env::var("CASES").unwrap_or_default();
-    let report = run(&filter, &watch);
+    let report = x86::run_matching(&OnKvm, &filter, |name| watch.case(name));
     drop(watch);
     println!("\n{report}");
     assert!(report.is_passed(), "{} of the cases above failed", report.failed());

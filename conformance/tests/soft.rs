@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use axvcpu::AxResult;
-use axvcpu_conformance::{Report, Subject, generic, riscv, run_per_cpu};
+use axvcpu_conformance::{Report, Subject, riscv, run_per_cpu};
 use axvcpu_soft::{Clock, SoftConfig, SoftPerCpu, SoftVCpu, VirtualClock};
 use platform::Threads;
 
@@ -23,10 +23,6 @@ enum Soft {
 }
 
 impl riscv::Subject for Soft {}
-
-impl generic::Subject for Soft {
-    type Guests = riscv::Riscv;
-}
 
 impl Subject for Soft {
     type Arch = SoftVCpu<Threads>;
@@ -51,7 +47,9 @@ impl Subject for Soft {
     fn sleep(&self, ns: u64) {
         match self {
             Self::HostClock => thread::sleep(Duration::from_nanos(ns)),
-            Self::InstructionClock(clock) => clock.advance_to_ns(clock.now_ns() + ns),
+            Self::InstructionClock(clock) => {
+                clock.advance_to_ns(clock.now_ns() + ns);
+            }
         }
     }
     fn look_again(looks: u64) -> bool {
@@ -92,17 +90,6 @@ fn on_the_host_clock() {
 #[test]
 fn on_the_instruction_clock() {
     check(&Soft::InstructionClock(VirtualClock::new()));
-}
-
-/// What any architecture's backend is held to says little new of this one. It shows that the cases are right.
-#[test]
-fn as_any_architecture() {
-    for subject in [Soft::HostClock, Soft::InstructionClock(VirtualClock::new())] {
-        let watch = watch::Watch::start();
-        let report = generic::run_matching(&subject, "", |name| watch.case(name));
-        drop(watch);
-        judge(&report);
-    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod idle;
 mod platform;
 
-use axvcpu_conformance::{generic, x86};
+use axvcpu_conformance::x86;
 use axvcpu_x86::start::Start;
 use idle::{Nothing, nothing_passes};
 
@@ -17,16 +17,7 @@ impl x86::Subject for Nothing<Start> {
     }
 }
 
-impl generic::Subject for Nothing<Start> {
-    type Guests = x86::X86;
-}
-
 #[test]
 fn the_guests_assemble_and_nothing_passes() {
     nothing_passes(&x86::run(&Nothing(Start::REAL)));
-}
-
-#[test]
-fn the_guests_for_any_architecture_do_too() {
-    nothing_passes(&generic::run(&Nothing(Start::REAL)));
 }

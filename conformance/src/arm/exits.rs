@@ -11,99 +11,22 @@ use super::bench::{Bench, Exit};
 use super::float;
 use super::guest::*;
 use super::paging::{VIRTUAL, bits, write_tables};
-use crate::exits;
 use crate::report::{Stop, Verdict, ensure, ensure_eq};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 18] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
     [
-        ("answer: entering without it is refused", unanswered),
-        ("answer: other registers can be written first", registers_before_the_answer),
-        ("answer: nothing that did not ask takes one", not_asked),
-        ("retry: a load from memory that was mapped meanwhile", retry_load),
-        ("retry: a store to memory that was mapped meanwhile", retry_store),
-        ("retry: without a change the exit comes again", retry_unchanged),
         ("retry: the base register is as it was", retry_write_back),
         ("fail: loads and stores become external aborts", fail_mmio),
         ("fail: accesses with write-back leave their base alone", fail_write_back),
         ("fail: floating-point accesses too", fail_float),
         ("fail: a fetch becomes an external abort", fail_fetch),
         ("fail: at EL0 the guest's EL1 is told", fail_user),
-        ("fail: nothing to fail or to retry", nothing_open),
         ("others: pairs are nested faults, and can be failed", pairs),
         ("others: 16 bytes are nested faults, and can be failed", float::quadwords),
         ("others: exclusive accesses", exclusive),
         ("others: atomic instructions", atomics),
         ("others: cache maintenance", maintenance),
     ]
-}
-
-fn unanswered<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.ldr_w(X20, X19, 0);
-        g.report(X20);
-    })?;
-    exits::unanswered(&bench)
-}
-
-fn registers_before_the_answer<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.ldr_w(X20, X19, 0);
-        g.report(X20);
-        g.report(X21);
-        g.report(X19);
-    })?;
-    exits::registers_before_the_answer(&bench, [20, 21, 19])
-}
-
-fn not_asked<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.str_w(X19, X19, 0);
-        g.stp(X19, X19, X19, 0);
-        g.wfi();
-        g.mark(1);
-    })?;
-    exits::not_asked(
-        &bench,
-        |hart| hart.nested_fault(DEVICE, Write),
-        |hart| {
-            let trap = hart.exception(class::DATA)?;
-            Ok(hart.vcpu.set_return_value(trap.elr + 4)?)
-        },
-    )
-}
-
-fn retry_load<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.ldr(X20, X19, 8);
-        g.report(X20);
-    })?;
-    exits::retry_load(bench)
-}
-
-fn retry_store<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.li(X20, pattern(2));
-        g.str(X20, X19, 8);
-        g.mark(1);
-    })?;
-    exits::retry_store(bench)
-}
-
-fn retry_unchanged<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.ldrb(X19, X19, 3);
-        g.report(X19);
-        g.li(X19, DEVICE);
-        g.str_w(X19, X19, 4);
-        g.mark(1);
-    })?;
-    exits::retry_unchanged(&bench)
 }
 
 fn retry_write_back<S: Subject>(subject: &S) -> Verdict {
@@ -278,16 +201,6 @@ fn fail_user<S: Subject>(subject: &S) -> Verdict {
         "vector, class, ELR, FAR, mode"
     );
     Ok(())
-}
-
-fn nothing_open<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.ldr_w(X20, X19, 0);
-        g.mark(1);
-        g.wfi();
-    })?;
-    exits::nothing_open(&bench)
 }
 
 fn pairs<S: Subject>(subject: &S) -> Verdict {

@@ -5,15 +5,14 @@ use axvcpu_stage2::{PAGE_SIZE, Perms};
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Arm, Bench};
+use super::bench::Bench;
 use super::float;
 use super::guest::*;
 use super::paging::{TABLES, TCR, bits, entry};
 use super::sve;
 use crate::report::{Verdict, ensure, ensure_eq};
-use crate::turns;
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
     [
         ("isolation: general-purpose registers of vCPUs that take turns", general),
         ("isolation: floating-point registers of vCPUs that take turns", float::isolation),
@@ -24,7 +23,6 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
         ("isolation: system registers of vCPUs that take turns", system),
         ("isolation: keys of pointer authentication", keys),
         ("isolation: stack pointers of vCPUs that take turns", stack_pointers),
-        ("isolation: more vCPUs than a CPU can tell apart", turns::crowd::<S, Arm>),
         ("isolation: a reservation does not outlast another vCPU's store", reservation),
     ]
 }

@@ -6,24 +6,15 @@ use axvcpu_arm::asm::*;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Arm, Bench};
+use super::bench::Bench;
 use super::guest::*;
-use crate::life;
 use crate::report::{Verdict, ensure, ensure_eq};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 3] {
     [
-        ("life: every state, and what is refused in it", life::states::<S, Arm>),
         ("life: a guest starts at EL1 with everything off", initial_state),
-        ("life: all registers can be written, and read if at all", registers_read_and_write),
-        ("life: set_entry moves the guest", set_entry),
         ("life: an entry that is no instruction's is refused", misaligned_entry),
-        ("life: unbinding between exits changes nothing", rebinding),
-        ("life: an unanswered exit survives unbinding", rebinding_unanswered),
-        ("life: reset starts the guest afresh", reset),
-        ("life: reset forgets interrupts and the open exit", reset_forgets),
-        ("life: dropped while bound, in every state", dropped),
-        ("life: the current vCPU is none between calls", life::current::<S, Arm>),
+        ("life: a reset guest finds everything off again", reset),
     ]
 }
 
@@ -80,31 +71,6 @@ fn initial_state<S: Subject>(subject: &S) -> Verdict {
     Ok(())
 }
 
-fn registers_read_and_write<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::empty(subject)?;
-    // The very first instructions store all registers; there is no prologue that could use any.
-    let mut asm = Asm::new(CODE);
-    for register in registers().filter(|&register| register != X30) {
-        asm.str(register, X30, 8 * u32::from(register.number()));
-    }
-    asm.li(X0, END);
-    asm.hvc(0);
-    bench.space.fill(CODE, &asm.finish().unwrap_or_default())?;
-    bench.add_hart(subject, 0)?;
-    life::registers(&bench, 32, 30, Some(31))
-}
-
-fn set_entry<S: Subject>(subject: &S) -> Verdict {
-    let mut second = 0;
-    let bench = Bench::boot(subject, |g| {
-        g.mark(1);
-        g.end();
-        second = g.here();
-        g.mark(2);
-    })?;
-    life::set_entry(&bench, second)
-}
-
 fn misaligned_entry<S: Subject>(subject: &S) -> Verdict {
     let bench = Bench::boot(subject, |g| g.mark(1))?;
     for offset in 1..4 {
@@ -112,28 +78,6 @@ fn misaligned_entry<S: Subject>(subject: &S) -> Verdict {
         ensure_eq!(refused, Err(AxError::InvalidInput), "an entry at +{offset}");
     }
     bench.hart().mark(1)
-}
-
-fn rebinding<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, 0);
-        for step in 1..=5 {
-            g.add_imm(X19, X19, step);
-            g.msr(sys::TPIDR_EL1, X19);
-            g.report(X19);
-            g.report_sys(sys::TPIDR_EL1);
-        }
-    })?;
-    life::rebinding(&bench)
-}
-
-fn rebinding_unanswered<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(X19, DEVICE);
-        g.ldrsw(X20, X19, 0);
-        g.report(X20);
-    })?;
-    life::rebinding_unanswered(&bench, 0xffff_ffff_8765_4321)
 }
 
 fn reset<S: Subject>(subject: &S) -> Verdict {
@@ -183,40 +127,4 @@ fn reset<S: Subject>(subject: &S) -> Verdict {
         vcpu.set_gpr(1, 7)?;
     }
     Ok(())
-}
-
-fn reset_forgets<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.gic_on();
-        g.report_sys(sys::ISR_EL1);
-        g.report_sys(sys::ICC_HPPIR1_EL1);
-        g.li(X19, DEVICE);
-        g.ldrb(X20, X19, 0);
-    })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    for life in 0..2 {
-        ensure_eq!(hart.report()?, 0, "ISR in life {life}");
-        ensure_eq!(hart.report()?, 1023, "ICC_HPPIR1 in life {life}");
-        hart.mmio_read(DEVICE, Byte)?;
-        for vector in [3, 20, 33, 500] {
-            vcpu.inject_interrupt(vector)?;
-        }
-        vcpu.reset()?;
-        ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer after the reset");
-        ensure_eq!(vcpu.retry(), Err(AxError::NotAsked), "retry after the reset");
-        ensure_eq!(vcpu.fail_access(), Err(AxError::NotAsked), "fail_access after the reset");
-    }
-    ensure_eq!(hart.report()?, 0, "ISR after the resets");
-    Ok(())
-}
-
-fn dropped<S: Subject>(subject: &S) -> Verdict {
-    let program = |g: &mut Guest| {
-        g.mark(1);
-        g.li(X19, DEVICE);
-        g.ldr_w(X19, X19, 0);
-        g.wfi();
-        g.mark(2);
-    };
-    life::dropped(|| Bench::boot(subject, program))
 }

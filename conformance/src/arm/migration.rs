@@ -4,15 +4,14 @@ use axvcpu_arm::asm::*;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Arm, Bench};
+use super::bench::Bench;
 use super::guest::*;
 use crate::report::Verdict;
 use crate::turns::{self, STEP, take_turns};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 3] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 2] {
     [
         ("migration: registers of every kind go along", registers_go_along),
-        ("migration: a page taken away while the vCPU was elsewhere", turns::pages::<S, Arm>),
         ("migration: interrupts go along", interrupts),
     ]
 }

@@ -37,6 +37,7 @@ use axvcpu_arm::stage2::{IPA39, Ipa};
 
 pub use bench::{Arm, Trap};
 
+use crate::generic;
 use crate::report::{NamedCase, Report, run_cases};
 
 /// What the suite for AArch64 needs besides from a backend's author.
@@ -65,7 +66,7 @@ pub trait Subject: crate::Subject {
     }
 }
 
-/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
+/// Runs every case on `subject`, those for any architecture first. Call it on a physical CPU on which virtualization is on.
 pub fn run<S: Subject>(subject: &S) -> Report {
     run_matching(subject, "", |_| ())
 }
@@ -77,7 +78,7 @@ pub fn run_matching<S: Subject>(
     filter: &str,
     before: impl FnMut(&'static str),
 ) -> Report {
-    let groups: [&[NamedCase<S>]; 14] = [
+    let own: [&[NamedCase<S>]; 14] = [
         &lifecycle::cases(),
         &calls::cases(),
         &mmio::cases(),
@@ -93,5 +94,6 @@ pub fn run_matching<S: Subject>(
         &registers::cases(),
         &hostile::cases(),
     ];
-    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
+    let any = generic::cases::<S, Arm>();
+    run_cases(subject, any.into_iter().chain(own.into_iter().flatten().copied()), filter, before)
 }

@@ -2,11 +2,10 @@
 
 use axvcpu::AccessKind::{Execute, Write};
 use axvcpu::AccessWidth::{self, Byte, Dword, Qword, Word};
-use axvcpu::{AxError, Fence};
+use axvcpu::{AxError, Fence, GuestPhysAddr, VCpuState};
 
 use super::{Architecture, Atomic, GuestsOf, Instructions, NamedCase, Perms, Program, Reg};
 use crate::bench::{Bench, Hart, pattern};
-use crate::exits;
 use crate::report::{Stop, Verdict, ensure, ensure_eq};
 use crate::subject::Subject;
 
@@ -122,7 +121,18 @@ fn unanswered<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict
         g.load(Reg::A, Dword, Reg::B, 0);
         g.report(Reg::A);
     })?;
-    exits::unanswered(&bench)
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    hart.mmio_read(I::DEVICE, Dword)?;
+    for _ in 0..3 {
+        ensure_eq!(vcpu.run(), Err(AxError::Unanswered), "entering without the answer");
+        ensure_eq!(vcpu.state(), VCpuState::Ready, "after the refusal");
+    }
+    let entry = vcpu.set_entry(GuestPhysAddr::new(I::CODE));
+    ensure_eq!(entry, Err(AxError::Unanswered), "another entry without the answer");
+    vcpu.set_return_value(7)?;
+    ensure_eq!(vcpu.set_return_value(8), Err(AxError::NotAsked), "a second answer");
+    hart.mark(7)?;
+    hart.end()
 }
 
 fn registers_before_the_answer<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -133,7 +143,15 @@ fn registers_before_the_answer<S: Subject, I: Architecture + GuestsOf<S>>(subjec
         g.report(Reg::C);
         g.report(Reg::B);
     })?;
-    exits::registers_before_the_answer(&bench, [Reg::A, Reg::C, Reg::B].map(I::gpr))
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    hart.mmio_read(I::DEVICE, Dword)?;
+    vcpu.set_gpr(I::gpr(Reg::A), 1)?; // the load overwrites it
+    vcpu.set_gpr(I::gpr(Reg::C), 2)?;
+    vcpu.set_gpr(I::gpr(Reg::B), 3)?; // the base is not used again
+    vcpu.set_return_value(4)?;
+    hart.mark(4)?;
+    hart.mark(2)?;
+    hart.mark(3)
 }
 
 /// Ends a case about permission to execute, when it has seen that memory without it is executed.
@@ -174,16 +192,27 @@ fn not_asked<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
         g.call(I::DEVICE);
     })?;
     needs_fail(&bench)?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let refused = Err(AxError::NotAsked);
+    ensure_eq!(vcpu.set_return_value(1), refused, "before the first run");
+    hart.mmio_write(I::DEVICE, Dword, I::DEVICE)?;
+    ensure_eq!(vcpu.set_return_value(1), refused, "after a store");
     match I::ATOMIC {
-        Atomic::Fault(access) => {
-            exits::not_asked(&bench, |hart| hart.nested_fault(I::DEVICE, access), step_over)?;
-        }
+        Atomic::Fault(access) => hart.nested_fault(I::DEVICE, access)?,
         // Of its two halves only the first asks.
-        Atomic::Device => exits::not_asked(&bench, device_write_of_atomic, |_| Ok(()))?,
+        Atomic::Device => device_write_of_atomic(hart)?,
     }
-    bench.hart().nested_fault(I::DEVICE, Execute)?;
-    let refused = bench.vcpu().set_return_value(1);
-    ensure_eq!(refused, Err(AxError::NotAsked), "after a nested fault");
+    ensure_eq!(vcpu.set_return_value(1), refused, "after an atomic");
+    vcpu.fail_access()?;
+    if let Atomic::Fault(_) = I::ATOMIC {
+        step_over(hart)?;
+    }
+    hart.halt()?;
+    ensure_eq!(vcpu.set_return_value(1), refused, "after a halt");
+    vcpu.wake();
+    hart.mark(1)?;
+    hart.nested_fault(I::DEVICE, Execute)?;
+    ensure_eq!(vcpu.set_return_value(1), refused, "after a nested fault");
     Ok(())
 }
 
@@ -195,24 +224,37 @@ fn device_write_of_atomic<S: Subject, I: Architecture + GuestsOf<S>>(hart: &Hart
 }
 
 fn retry_load<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
-    let bench = Bench::<S, I>::boot(subject, |g| {
+    let mut bench = Bench::<S, I>::boot(subject, |g| {
         g.set(Reg::B, I::DEVICE);
         g.load(Reg::A, Qword, Reg::B, 8);
         g.report(Reg::A);
     })?;
     needs_retry(&bench)?;
-    exits::retry_load(bench)
+    bench.hart().mmio_read(I::DEVICE + 8, Qword)?;
+    bench.space.add(I::DEVICE, 1, Some(Perms::RW))?;
+    bench.space.write(I::DEVICE + 8, pattern(1))?;
+    bench.vcpu().request_fence(Fence::STAGE2_TLB);
+    bench.vcpu().retry()?;
+    ensure_eq!(bench.vcpu().set_return_value(1), Err(AxError::NotAsked), "an answer after all");
+    ensure_eq!(bench.hart().report()?, pattern(1), "what the load found in memory");
+    Ok(())
 }
 
 fn retry_store<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
-    let bench = Bench::<S, I>::boot(subject, |g| {
+    let mut bench = Bench::<S, I>::boot(subject, |g| {
         g.set(Reg::B, I::DEVICE);
         g.set(Reg::A, pattern(2));
         g.store(Reg::A, Qword, Reg::B, 8);
         g.mark(1);
     })?;
     needs_retry(&bench)?;
-    exits::retry_store(bench)
+    bench.hart().mmio_write(I::DEVICE + 8, Qword, pattern(2))?;
+    bench.space.add(I::DEVICE, 1, Some(Perms::RW))?;
+    bench.vcpu().request_fence(Fence::STAGE2_TLB);
+    bench.vcpu().retry()?;
+    bench.hart().mark(1)?;
+    ensure_eq!(bench.space.read(I::DEVICE + 8)?, pattern(2), "what the store left in memory");
+    Ok(())
 }
 
 fn retry_unchanged<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -225,7 +267,20 @@ fn retry_unchanged<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Ve
         g.mark(1);
     })?;
     needs_retry(&bench)?;
-    exits::retry_unchanged(&bench)
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    for _ in 0..3 {
+        hart.mmio_read(I::DEVICE + 3, Byte)?;
+        vcpu.retry()?;
+    }
+    hart.mmio_read(I::DEVICE + 3, Byte)?;
+    vcpu.set_return_value(0x1ff)?;
+    hart.mark(0xff)?;
+    for _ in 0..3 {
+        hart.mmio_write(I::DEVICE + 4, Dword, I::DEVICE)?;
+        vcpu.retry()?;
+    }
+    hart.mmio_write(I::DEVICE + 4, Dword, I::DEVICE)?;
+    hart.mark(1)
 }
 
 fn retry_fault<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -263,6 +318,7 @@ fn fail_mmio<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
         vcpu.fail_access()?;
         let refused = Err(AxError::NotAsked);
         ensure_eq!(vcpu.set_return_value(1), refused, "an answer after failing the load");
+        ensure_eq!(vcpu.fail_access(), refused, "failing it a second time");
         told()?;
         let stored = if I::FAILURES_TRAP { 0x55 } else { width.mask() };
         hart.mmio_write(I::DEVICE + 16, width, stored)?;
@@ -296,7 +352,20 @@ fn nothing_open<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdi
     })?;
     needs_retry(&bench)?;
     needs_fail(&bench)?;
-    exits::nothing_open(&bench)
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let nothing = |when: &str| -> Verdict {
+        ensure_eq!(vcpu.retry(), Err(AxError::NotAsked), "retry {when}");
+        ensure_eq!(vcpu.fail_access(), Err(AxError::NotAsked), "fail_access {when}");
+        Ok(())
+    };
+    nothing("before the first run")?;
+    hart.mmio_read(I::DEVICE, Dword)?;
+    vcpu.set_return_value(1)?;
+    nothing("after the answer")?;
+    hart.mark(1)?;
+    nothing("after a hypercall")?;
+    hart.halt()?;
+    nothing("after a halt")
 }
 
 fn atomic_mapped<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {

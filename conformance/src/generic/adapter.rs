@@ -70,6 +70,16 @@ mod tests {
 
     use super::*;
     use crate::report::Stop;
+    use crate::{arm::Arm, riscv::Riscv, x86::X86};
+
+    #[test]
+    fn the_architectures_that_the_suite_knows_are_in_order() {
+        for (name, verdict) in
+            [("RISC-V", check::<Riscv>()), ("AArch64", check::<Arm>()), ("x86", check::<X86>())]
+        {
+            assert!(verdict.is_ok(), "{name}: {verdict:?}");
+        }
+    }
 
     fn refusal(places: &[(&str, u64, u64)]) -> Option<String> {
         match check_places(places) {

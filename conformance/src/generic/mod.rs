@@ -1,10 +1,8 @@
 //! The contract for a backend of any architecture: the cases that need no more of its instructions than every instruction
 //! set has.
 //!
-//! [`riscv`](crate::riscv), [`arm`](crate::arm) and [`x86`](crate::x86) know their architectures and check far more. Each of
-//! them has a type ([`Riscv`](crate::riscv::Riscv), [`Arm`](crate::arm::Arm), [`X86`](crate::x86::X86)) with which these
-//! cases run on its backends as well. For an architecture that the suite does not know, its author says once how guests for
-//! it are written:
+//! [`riscv`](crate::riscv), [`arm`](crate::arm) and [`x86`](crate::x86) know their architectures: they run these cases, and
+//! far more. For an architecture that the suite does not know, its author says once how guests for it are written:
 //!
 //! 1. an assembler: [`Program`], what every guest does, and [`Instructions`], the few instructions that cases are made of;
 //! 2. a type that stands for the architecture: [`Isa`], where guests live and how they call the suite;
@@ -43,6 +41,8 @@ mod program;
 mod requests;
 mod unplug;
 
+use alloc::vec::Vec;
+
 pub use axvcpu_stage2::{Format, Perms};
 pub use program::{Architecture, Atomic, Instructions, Reg};
 
@@ -70,22 +70,25 @@ pub fn run_matching<S: Subject>(
     filter: &str,
     before: impl FnMut(&'static str),
 ) -> Report {
-    // An architecture that the suite knows has a report of its own besides.
-    let name = alloc::format!("{}, as any architecture", subject.name());
     let adapter = adapter::check::<S::Guests>();
     if adapter.is_err() {
         // No case would say anything about the backend.
-        let mut report = Report::new(&name);
+        let mut report = Report::new(subject.name());
         report.add("the architecture's constants are what the suite asks for", adapter);
         return report;
     }
+    run_cases(subject, cases::<S, S::Guests>(), filter, before)
+}
+
+/// The cases for any architecture.
+pub(crate) fn cases<S: crate::Subject, I: Architecture + GuestsOf<S>>() -> Vec<NamedCase<S>> {
     let groups: [&[NamedCase<S>]; 6] = [
-        &lifecycle::cases::<S, S::Guests>(),
-        &accesses::cases::<S, S::Guests>(),
-        &fences::cases::<S, S::Guests>(),
-        &interrupts::cases::<S, S::Guests>(),
-        &requests::cases::<S, S::Guests>(),
-        &unplug::cases::<S, S::Guests>(),
+        &lifecycle::cases::<S, I>(),
+        &accesses::cases::<S, I>(),
+        &fences::cases::<S, I>(),
+        &interrupts::cases::<S, I>(),
+        &requests::cases::<S, I>(),
+        &unplug::cases::<S, I>(),
     ];
-    run_cases(subject, groups.into_iter().flatten().copied(), filter, before).named(name)
+    groups.into_iter().flatten().copied().collect()
 }

@@ -1,22 +1,25 @@
 //! Kicks, wake-ups and interrupts from elsewhere, before, during and after a run.
 
-use axvcpu::AccessWidth::{Byte, Qword};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Architecture, GuestsOf, Instructions, NamedCase, Program, Reg};
-use crate::bench::{Bench, Exit, Hart};
-use crate::report::Verdict;
-use crate::requests;
+use axvcpu::AccessWidth::{Byte, Qword};
+use axvcpu::{AxError, AxResult, VCpuState};
+
+use super::{Architecture, GuestsOf, Instructions, Isa, NamedCase, Program, Reg};
+use crate::bench::{Bench, Exit, Hart, dispatch};
+use crate::report::{Verdict, ensure, ensure_eq, fail};
+use crate::requests::{self, ROUNDS, run_while, two_cpus, unexpected, wait_for};
 use crate::subject::Subject;
 
 pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 11] {
     [
         ("kick: before a run, nothing is executed", kick_before::<S, I>),
-        ("kick: between runs, and while blocked", requests::kick_between::<S, I>),
-        ("kick: from another CPU ends every run", requests::kick_during::<S, I>),
+        ("kick: between runs, and while blocked", kick_between::<S, I>),
+        ("kick: from another CPU ends every run", kick_during::<S, I>),
         ("kick: ends the run of a guest that only traps", kick_trapping::<S, I>),
         ("block: the hypervisor waits, and is woken", block::<S, I>),
-        ("wake: kept for the next halt, once", requests::wake_before::<S, I>),
-        ("wake: from another CPU races with the halt", requests::wake_race::<S, I>),
+        ("wake: kept for the next halt, once", wake_before::<S, I>),
+        ("wake: from another CPU races with the halt", wake_race::<S, I>),
         ("running: everything that needs the backend is refused", refused_while_running::<S, I>),
         ("running: an interrupt from another CPU goes in at once", interrupt_during::<S, I>),
         ("running: interrupts from another CPU to a halting guest", interrupt_race::<S, I>),
@@ -30,7 +33,83 @@ fn kick_before<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdic
         g.store(Reg::B, Qword, Reg::B, 0);
         g.mark(1);
     })?;
-    requests::kick_before(&bench)
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    vcpu.kick();
+    vcpu.kick();
+    ensure_eq!(vcpu.run(), Ok(Exit::Nothing), "the run that was kicked before");
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "after it");
+    ensure_eq!(bench.space.read(I::DATA)?, 0, "what the guest did meanwhile");
+    // It is used up.
+    let exit = loop {
+        match vcpu.run()? {
+            Exit::ExternalInterrupt { .. } => dispatch::<S>(),
+            exit => break exit,
+        }
+    };
+    let call = hart.call(&exit)?;
+    ensure!(call.is_some_and(|(nr, _)| nr == I::REPORT), "kicked once, but {exit:?}");
+    hart.end()
+}
+
+fn kick_between<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        g.mark(1);
+        g.wfi();
+        g.mark(2);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    hart.mark(1)?;
+    vcpu.kick();
+    ensure_eq!(vcpu.run(), Ok(Exit::Nothing), "kicked after an exit");
+    hart.halt()?;
+    vcpu.kick();
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "kicked while blocked");
+    ensure_eq!(vcpu.run(), Ok(Exit::Nothing), "kicked while blocked");
+    hart.mark(2)
+}
+
+fn kick_during<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, Program::count_for_ever)?;
+    let (vcpu, space) = (bench.vcpu(), &bench.space);
+    let runs = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    two_cpus(
+        subject,
+        || {
+            while !done.load(Ordering::SeqCst) {
+                match vcpu.run()? {
+                    Exit::Nothing => {}
+                    Exit::ExternalInterrupt { .. } => dispatch::<S>(),
+                    exit => fail!("{exit:?}"),
+                }
+                runs.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(())
+        },
+        || {
+            let result = (|| {
+                wait_for::<S>("the guest to start", || Ok(space.read(I::DATA)? != 0))?;
+                for round in 0..ROUNDS {
+                    // Now and then long after the guest went on, mostly while it is about to.
+                    if round % 8 == 0 {
+                        let before = space.read(I::DATA)?;
+                        wait_for::<S>("the guest to go on", || {
+                            Ok(space.read(I::DATA)?.wrapping_sub(before) > 100)
+                        })?;
+                    }
+                    let before = runs.load(Ordering::SeqCst);
+                    vcpu.kick();
+                    wait_for::<S>("the kicked run to end", || {
+                        Ok(runs.load(Ordering::SeqCst) != before)
+                    })?;
+                }
+                Ok(())
+            })();
+            done.store(true, Ordering::SeqCst);
+            vcpu.kick();
+            result
+        },
+    )
 }
 
 fn kick_trapping<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -47,11 +126,131 @@ fn block<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
         g.load(Reg::A, Byte, Reg::B, 0);
         g.report(Reg::A);
     })?;
-    requests::block(&bench, I::VECTORS[0])
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    hart.mmio_read(I::DEVICE, Byte)?;
+    vcpu.block()?;
+    ensure_eq!(vcpu.state(), VCpuState::Blocked, "while the device thinks");
+    let refused = Err(AxError::BadState { found: VCpuState::Blocked });
+    ensure_eq!(vcpu.run(), refused, "running while blocked");
+    vcpu.set_return_value(5)?;
+    vcpu.wake();
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "woken");
+    hart.mark(5)?;
+    vcpu.wake();
+    vcpu.block()?;
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "a wake-up that came first");
+    vcpu.inject_interrupt(I::VECTORS[0])?;
+    vcpu.block()?;
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "an interrupt that came first");
+    Ok(())
+}
+
+fn wake_before<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        for _ in 0..3 {
+            g.wfi();
+        }
+        g.mark(1);
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    vcpu.wake();
+    vcpu.wake();
+    let exit = hart.run()?;
+    ensure!(matches!(exit, Exit::Halt { .. }), "{exit:?}");
+    ensure_eq!(vcpu.state(), VCpuState::Ready, "halted after the wake-up");
+    hart.halt()?;
+    vcpu.wake();
+    hart.halt()?;
+    vcpu.wake();
+    hart.mark(1)
+}
+
+fn wake_race<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, Program::wait_for_ever)?;
+    let vcpu = bench.vcpu();
+    let halts = AtomicU64::new(0);
+    run_while(
+        subject,
+        vcpu,
+        |exit| {
+            ensure!(matches!(exit, Exit::Halt { .. }), "{exit:x?}");
+            wait_for::<S>("the wake-up", || Ok(vcpu.state() != VCpuState::Blocked))?;
+            halts.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        },
+        || {
+            for _ in 0..ROUNDS {
+                let before = halts.load(Ordering::SeqCst);
+                vcpu.wake();
+                wait_for::<S>("the guest to go on", || Ok(halts.load(Ordering::SeqCst) != before))?;
+            }
+            Ok(())
+        },
+    )
 }
 
 fn refused_while_running<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
-    requests::refused_while_running::<S, I>(subject, I::SPARE)
+    let bench = Bench::<S, I>::boot(subject, Program::count_for_ever)?;
+    let (vcpu, space) = (bench.vcpu(), &bench.space);
+    let done = AtomicBool::new(false);
+    two_cpus(
+        subject,
+        || {
+            while !done.load(Ordering::SeqCst) {
+                match vcpu.run() {
+                    Ok(Exit::ExternalInterrupt { .. }) => dispatch::<S>(),
+                    Ok(Exit::Nothing) => {}
+                    // The other CPU is trying something at this moment.
+                    Err(AxError::ResourceBusy) => {}
+                    Err(AxError::BadState { found: VCpuState::Running }) => {}
+                    other => fail!("{other:?}"),
+                }
+            }
+            Ok(())
+        },
+        || {
+            let result = (|| {
+                wait_for::<S>("the guest to start", || Ok(space.read(I::DATA)? != 0))?;
+                // Between two of its runs it may be ready for a moment.
+                let refused = |result: AxResult, what: &str| -> Verdict {
+                    let running = AxError::BadState { found: VCpuState::Running };
+                    let between = AxError::ResourceBusy;
+                    ensure!(
+                        result == Ok(()) || result == Err(running) || result == Err(between),
+                        "{what} while running: {result:?}"
+                    );
+                    Ok(())
+                };
+                let mut seen = false;
+                for _ in 0..ROUNDS {
+                    seen |= vcpu.state() == VCpuState::Running;
+                    refused(vcpu.set_gpr(I::SPARE, 1), "set_gpr")?;
+                    refused(vcpu.get_gpr(I::SPARE).map(drop).or_else(unsupported), "get_gpr")?;
+                    let elsewhere = match vcpu.unbind() {
+                        Err(AxError::WrongCpu { .. }) => Ok(()),
+                        Ok(()) => fail!("unbound from another physical CPU"),
+                        other => other,
+                    };
+                    refused(elsewhere, "unbind")?;
+                    let elsewhere = match vcpu.run() {
+                        Err(AxError::WrongCpu { .. }) => Ok(()),
+                        Ok(_) => fail!("ran on two physical CPUs"),
+                        Err(other) => Err(other),
+                    };
+                    refused(elsewhere, "run")?;
+                }
+                ensure!(seen, "never seen running");
+                Ok(())
+            })();
+            done.store(true, Ordering::SeqCst);
+            vcpu.kick();
+            result
+        },
+    )
+}
+
+fn unsupported(error: AxError) -> AxResult {
+    if error == AxError::Unsupported { Ok(()) } else { Err(error) }
 }
 
 fn interrupt_during<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -59,7 +258,7 @@ fn interrupt_during<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> V
         g.count_interrupts();
         g.count_for_ever();
     })?;
-    requests::inject_and_count(subject, &bench, I::VECTORS)
+    inject_and_count(subject, &bench, I::VECTORS)
 }
 
 fn interrupt_race<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
@@ -67,7 +266,55 @@ fn interrupt_race<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Ver
         g.count_interrupts();
         g.wait_for_ever();
     })?;
-    requests::inject_and_count(subject, &bench, I::VECTORS)
+    inject_and_count(subject, &bench, I::VECTORS)
+}
+
+/// Injects edges into a guest, each when the one before was counted. The guest counts the interrupts of the vectors in
+/// words behind the first one of its data.
+fn inject_and_count<S: Subject, I: Isa>(
+    subject: &S,
+    bench: &Bench<S, I>,
+    vectors: [usize; 3],
+) -> Verdict {
+    let (vcpu, space) = (bench.vcpu(), &bench.space);
+    run_while(
+        subject,
+        vcpu,
+        |exit| match exit {
+            Exit::Halt { .. } => {
+                wait_for::<S>("an interrupt", || Ok(vcpu.state() != VCpuState::Blocked))
+            }
+            exit => unexpected(exit),
+        },
+        || {
+            for round in 1..=ROUNDS {
+                // One at a time, then all at once.
+                let together = round % 2 == 0;
+                for (index, vector) in (1..).zip(vectors) {
+                    vcpu.inject_interrupt(vector)?;
+                    if !together {
+                        wait_for::<S>("one interrupt", || {
+                            Ok(space.read(I::DATA + 8 * index)? >= round)
+                        })?;
+                    }
+                }
+                for index in 1..=3 {
+                    wait_for::<S>("all interrupts", || {
+                        Ok(space.read(I::DATA + 8 * index)? >= round)
+                    })?;
+                }
+            }
+            Ok(())
+        },
+    )?;
+    for index in 1..=3 {
+        ensure_eq!(
+            space.read(I::DATA + 8 * index)?,
+            ROUNDS,
+            "interrupts taken, none of them twice"
+        );
+    }
+    Ok(())
 }
 
 /// Each of two guests waits for an interrupt, and answers it with one for the other: it reports its number. The first

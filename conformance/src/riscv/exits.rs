@@ -10,94 +10,17 @@ use super::NamedCase;
 use super::Subject;
 use super::bench::Bench;
 use super::guest::*;
-use crate::exits;
 use crate::report::{Verdict, ensure, ensure_eq};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 13] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 6] {
     [
-        ("answer: entering without it is refused", unanswered),
-        ("answer: other registers can be written first", registers_before_the_answer),
-        ("answer: nothing that did not ask takes one", not_asked),
-        ("retry: a load from memory that was mapped meanwhile", retry_load),
-        ("retry: a store to memory that was mapped meanwhile", retry_store),
-        ("retry: without a change the exit comes again", retry_unchanged),
         ("fail: loads and stores become access faults", fail_mmio),
         ("fail: floating-point and compressed accesses too", fail_others),
         ("fail: a fetch becomes an access fault", fail_fetch),
-        ("fail: nothing to fail or to retry", nothing_open),
         ("atomics: every one is a nested fault, and can be failed", atomics_failed),
         ("atomics: a nested fault repeats until memory is there", atomics_mapped),
         ("atomics: load-reserved and store-conditional", reserved),
     ]
-}
-
-fn unanswered<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(S0, DEVICE as i64);
-        g.lw(S1, 0, S0);
-        g.report(S1);
-    })?;
-    exits::unanswered(&bench)
-}
-
-fn registers_before_the_answer<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(S0, DEVICE as i64);
-        g.lw(S1, 0, S0);
-        g.report(S1);
-        g.report(S2);
-        g.report(S0);
-    })?;
-    exits::registers_before_the_answer(&bench, [9, 18, 8])
-}
-
-fn not_asked<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(S0, DEVICE as i64);
-        g.sw(S0, 0, S0);
-        g.amoadd_w(S1, S0, S0, Order::Relaxed);
-        g.wfi();
-        g.mark(1);
-    })?;
-    exits::not_asked(
-        &bench,
-        |hart| hart.nested_fault(DEVICE, Write),
-        |hart| {
-            let trap = hart.trap_for(cause::STORE_ACCESS)?;
-            Ok(hart.vcpu.set_return_value(trap.epc + 4)?)
-        },
-    )
-}
-
-fn retry_load<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(S0, DEVICE as i64);
-        g.ld(S1, 8, S0);
-        g.report(S1);
-    })?;
-    exits::retry_load(bench)
-}
-
-fn retry_store<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(S0, DEVICE as i64);
-        g.li(S1, pattern(2) as i64);
-        g.sd(S1, 8, S0);
-        g.mark(1);
-    })?;
-    exits::retry_store(bench)
-}
-
-fn retry_unchanged<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(S0, DEVICE as i64);
-        g.lbu(S0, 3, S0);
-        g.report(S0);
-        g.li(S0, DEVICE as i64);
-        g.c_sw(S0, 4, S0);
-        g.mark(1);
-    })?;
-    exits::retry_unchanged(&bench)
 }
 
 /// Runs to a trap that `fail_access` caused at the instruction at `epc`, and steps over that.
@@ -173,16 +96,6 @@ fn fail_fetch<S: Subject>(subject: &S) -> Verdict {
     failed(&bench, "a fetch", cause::FETCH_ACCESS, DEVICE, DEVICE)?;
     bench.vcpu().set_return_value(back)?;
     bench.hart().mark(1)
-}
-
-fn nothing_open<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(S0, DEVICE as i64);
-        g.lw(S1, 0, S0);
-        g.mark(1);
-        g.wfi();
-    })?;
-    exits::nothing_open(&bench)
 }
 
 type Atomic = fn(&mut Asm, X, X, X, Order);

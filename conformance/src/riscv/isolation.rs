@@ -7,13 +7,12 @@ use axvcpu_riscv::stage2::Perms;
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Riscv};
+use super::bench::Bench;
 use super::guest::*;
 use super::{float, vector};
 use crate::report::{Verdict, ensure, ensure_eq};
-use crate::turns;
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 8] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 7] {
     [
         ("isolation: integer registers of vCPUs that take turns", integer),
         ("isolation: floating-point registers of vCPUs that take turns", float::isolation),
@@ -21,7 +20,6 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 8] {
         ("isolation: a floating-point answer after another's turn", float::late_answer),
         ("isolation: vectors of vCPUs that take turns", vector::isolation),
         ("isolation: system registers of vCPUs that take turns", system),
-        ("isolation: more vCPUs than a CPU can tell apart", turns::crowd::<S, Riscv>),
         ("isolation: a reservation does not outlast another vCPU's store", reservation),
     ]
 }

@@ -4,7 +4,7 @@ use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::num;
 
 use super::NamedCase;
-use super::bench::{Bench, Riscv};
+use super::bench::Bench;
 use super::float::float_registers;
 use super::guest::*;
 
@@ -12,11 +12,8 @@ use super::Subject;
 use crate::report::Verdict;
 use crate::turns::{self, STEP};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 2] {
-    [
-        ("migration: registers of every kind go along", registers),
-        ("migration: a page taken away while the vCPU was elsewhere", turns::pages::<S, Riscv>),
-    ]
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 1] {
+    [("migration: registers of every kind go along", registers)]
 }
 
 fn registers<S: Subject>(subject: &S) -> Verdict {

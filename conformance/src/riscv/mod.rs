@@ -20,7 +20,6 @@ mod isolation;
 mod lifecycle;
 mod migration;
 mod mmio;
-mod requests;
 mod timers;
 mod vector;
 
@@ -28,6 +27,7 @@ use axvcpu_riscv::paging::{Mode, SV39X4};
 
 pub use bench::{Riscv, Trap};
 
+use crate::generic;
 use crate::report::{NamedCase, Report, run_cases};
 
 /// What the suite for RISC-V needs besides from a backend's author.
@@ -55,7 +55,7 @@ pub trait Subject: crate::Subject {
     }
 }
 
-/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
+/// Runs every case on `subject`, those for any architecture first. Call it on a physical CPU on which virtualization is on.
 pub fn run<S: Subject>(subject: &S) -> Report {
     run_matching(subject, "", |_| ())
 }
@@ -67,7 +67,7 @@ pub fn run_matching<S: Subject>(
     filter: &str,
     before: impl FnMut(&'static str),
 ) -> Report {
-    let groups: [&[NamedCase<S>]; 12] = [
+    let own: [&[NamedCase<S>]; 11] = [
         &lifecycle::cases(),
         &calls::cases(),
         &mmio::cases(),
@@ -75,11 +75,11 @@ pub fn run_matching<S: Subject>(
         &faults::cases(),
         &fences::cases(),
         &interrupts::cases(),
-        &requests::cases(),
         &timers::cases(),
         &isolation::cases(),
         &migration::cases(),
         &hostile::cases(),
     ];
-    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
+    let any = generic::cases::<S, Riscv>();
+    run_cases(subject, any.into_iter().chain(own.into_iter().flatten().copied()), filter, before)
 }

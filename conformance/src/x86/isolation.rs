@@ -7,13 +7,13 @@ use axvcpu_x86::reg::{cr4, msr, rflags};
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Exit, X86};
+use super::bench::{Bench, Exit};
 use super::exceptions::ROOT;
 use super::guest::*;
 use crate::report::{Stop, Verdict, ensure_eq};
 use crate::turns::{self, STEP};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 8] {
     [
         ("isolation: general-purpose registers of vCPUs that take turns", general),
         ("isolation: model-specific registers of vCPUs that take turns", model_specific),
@@ -22,9 +22,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
         ("isolation: x87 and SSE registers of vCPUs that take turns", float),
         ("isolation: AVX registers of vCPUs that take turns", avx),
         ("isolation: interrupts of vCPUs that take turns", interrupts),
-        ("isolation: many vCPUs on one CPU", turns::crowd::<S, X86>),
         ("migration: registers of every kind go along", registers_go_along),
-        ("migration: a page taken away while the vCPU was elsewhere", turns::pages::<S, X86>),
     ]
 }
 

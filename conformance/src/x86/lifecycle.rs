@@ -9,28 +9,19 @@ use axvcpu_x86::start::{self, Mode, Start};
 
 use super::NamedCase;
 use super::Subject;
-use super::bench::{Bench, Exit, Hart, X86};
+use super::bench::{Bench, Hart};
 use super::guest::*;
 use crate::bench::SetupConfig;
-use crate::life;
-use crate::report::{Verdict, ensure, ensure_eq};
+use crate::report::{Verdict, ensure_eq};
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 14] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 6] {
     [
-        ("life: every state, and what is refused in it", life::states::<S, X86>),
         ("life: a guest starts in long mode", long_mode),
         ("life: a guest starts in protected mode", protected_mode),
         ("life: a guest starts in real mode", real_mode),
         ("life: a guest starts at the reset vector", reset_vector),
         ("life: an entry that the mode does not reach is refused", unreachable_entry),
-        ("life: all registers can be written, and read", registers_read_and_write),
-        ("life: set_entry moves the guest", set_entry),
-        ("life: unbinding between exits changes nothing", rebinding),
-        ("life: an unanswered exit survives unbinding", rebinding_unanswered),
-        ("life: reset starts the guest afresh", reset),
-        ("life: reset forgets interrupts and the open exit", reset_forgets),
-        ("life: dropped while bound, in every state", dropped),
-        ("life: the current vCPU is none between calls", life::current::<S, X86>),
+        ("life: a reset guest finds everything off again", reset),
     ]
 }
 
@@ -200,60 +191,6 @@ fn unreachable_entry<S: Subject>(subject: &S) -> Verdict {
     Ok(())
 }
 
-fn registers_read_and_write<S: Subject>(subject: &S) -> Verdict {
-    let mut bench = Bench::empty(subject)?;
-    // The very first instructions store all registers; there is no prologue that could use any.
-    let mut a = Asm::new(CODE);
-    for register in registers(Width::Qword).filter(|&register| register != R15) {
-        a.mov(mem(R15) + 8 * i32::from(register.number()), register);
-    }
-    call_host(&mut a, END);
-    bench.space.fill(CODE, &finish(a)?)?;
-    bench.add_hart(subject, 0)?;
-    life::registers(&bench, gpr::COUNT, 15, None)?;
-    for number in 0..gpr::COUNT {
-        bench.vcpu().get_gpr(number)?;
-    }
-    ensure_eq!(bench.vcpu().get_gpr(gpr::COUNT), Err(AxError::InvalidInput), "get_gpr(16)");
-    Ok(())
-}
-
-fn set_entry<S: Subject>(subject: &S) -> Verdict {
-    let mut second = 0;
-    let bench = Bench::boot(subject, |g| {
-        g.mark(1);
-        g.end();
-        second = g.here();
-        g.mark(2);
-    })?;
-    life::set_entry(&bench, second)
-}
-
-fn rebinding<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(R12, 0);
-        for step in 1..=5 {
-            g.add(R12, step);
-            g.li(RCX, msr::KERNEL_GS_BASE.into());
-            g.mov(RAX, R12);
-            g.li(RDX, 0);
-            g.wrmsr();
-            g.report(R12);
-            g.report_msr(msr::KERNEL_GS_BASE);
-        }
-    })?;
-    life::rebinding(&bench)
-}
-
-fn rebinding_unanswered<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.li(RSI, DEVICE);
-        g.movsxd(R10, mem(RSI));
-        g.report(R10);
-    })?;
-    life::rebinding_unanswered(&bench, 0xffff_ffff_8765_4321)
-}
-
 fn reset<S: Subject>(subject: &S) -> Verdict {
     let bench = Bench::boot(subject, |g| {
         // What the last life left behind comes first.
@@ -313,44 +250,4 @@ fn reset<S: Subject>(subject: &S) -> Verdict {
         vcpu.set_gpr(9, 7)?;
     }
     Ok(())
-}
-
-fn reset_forgets<S: Subject>(subject: &S) -> Verdict {
-    let bench = Bench::boot(subject, |g| {
-        g.sti();
-        g.nop();
-        g.nop();
-        g.mark(1);
-        g.cli();
-        g.in_imm(AL, 0x70);
-        g.mark(2);
-    })?;
-    let (hart, vcpu) = (bench.hart(), bench.vcpu());
-    for life in 0..2 {
-        hart.mark(1)?;
-        hart.exit(Exit::IoRead { port: 0x70, width: axvcpu::AccessWidth::Byte })?;
-        for vector in [2, 32, 100, 255] {
-            vcpu.inject_interrupt(vector)?;
-        }
-        vcpu.reset()?;
-        ensure_eq!(vcpu.set_return_value(1), Err(AxError::NotAsked), "an answer in life {life}");
-        for (name, result) in [("retry", vcpu.retry()), ("fail_access", vcpu.fail_access())] {
-            ensure!(
-                matches!(result, Err(AxError::NotAsked | AxError::Unsupported)),
-                "{name} after the reset: {result:?}"
-            );
-        }
-    }
-    hart.mark(1)
-}
-
-fn dropped<S: Subject>(subject: &S) -> Verdict {
-    let program = |g: &mut Guest| {
-        g.mark(1);
-        g.li(RSI, DEVICE);
-        g.mov(EAX, mem(RSI));
-        g.wfi();
-        g.mark(2);
-    };
-    life::dropped(|| Bench::boot(subject, program))
 }

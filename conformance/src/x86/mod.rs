@@ -32,6 +32,7 @@ use axvcpu_x86::start::Start;
 
 pub use bench::{Trap, X86};
 
+use crate::generic;
 use crate::report::{NamedCase, Report, run_cases};
 
 /// What the suite for x86-64 needs besides from a backend's author.
@@ -45,11 +46,6 @@ pub trait Subject: crate::Subject {
 
     /// Whether memory that stage 2 maps without permission to execute cannot be executed.
     fn enforces_execute(&self) -> bool {
-        true
-    }
-
-    /// Whether an MMIO exit can be undone with [`retry`](axvcpu::AxVCpu::retry).
-    fn can_retry(&self) -> bool {
         true
     }
 
@@ -86,7 +82,7 @@ pub trait Subject: crate::Subject {
     }
 }
 
-/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on.
+/// Runs every case on `subject`, those for any architecture first. Call it on a physical CPU on which virtualization is on.
 pub fn run<S: Subject>(subject: &S) -> Report {
     run_matching(subject, "", |_| ())
 }
@@ -98,7 +94,7 @@ pub fn run_matching<S: Subject>(
     filter: &str,
     before: impl FnMut(&'static str),
 ) -> Report {
-    let groups: [&[NamedCase<S>]; 13] = [
+    let own: [&[NamedCase<S>]; 13] = [
         &lifecycle::cases(),
         &ports::cases(),
         &mmio::cases(),
@@ -113,5 +109,6 @@ pub fn run_matching<S: Subject>(
         &isolation::cases(),
         &hostile::cases(),
     ];
-    run_cases(subject, groups.into_iter().flatten().copied(), filter, before)
+    let any = generic::cases::<S, X86>();
+    run_cases(subject, any.into_iter().chain(own.into_iter().flatten().copied()), filter, before)
 }

@@ -2,6 +2,7 @@
 //! made of what the stages printed when they ran last, and says nothing of when and where that was: the same results make
 //! the same chapter.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,18 +87,22 @@ pub(crate) fn command(options: &Options) -> Result<ExitCode> {
             return Ok(code);
         }
     }
-    let mut tables = Suite::ALL.map(Table::new);
+    let mut printed = Vec::new();
     for source in sources() {
-        let text = match fs::read_to_string(&source.log) {
-            Ok(text) => text,
-            Err(_) if source.optional => continue,
+        match fs::read_to_string(&source.log) {
+            Ok(text) => printed.push((source, text)),
+            Err(_) if source.optional => {}
             Err(error) => {
                 let stages = STAGES.join(" ");
                 let log = source.log.display();
                 bail!("{log}: {error}; `cargo xtask test {stages}` or `--run` makes it");
             }
-        };
-        add(&mut tables, &source, &text).with_context(|| source.log.display().to_string())?;
+        }
+    }
+    let any: BTreeSet<_> = printed.iter().flat_map(|(_, text)| any_architecture(text)).collect();
+    let mut tables = Suite::ALL.map(Table::new);
+    for (source, text) in &printed {
+        add(&mut tables, source, &any, text).with_context(|| source.log.display().to_string())?;
     }
     let chapter = workspace().join(CHAPTER);
     write_whole(&chapter, render(&tables).as_bytes())?;
@@ -135,42 +140,58 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// Where the results of a subject belong: the table, the column, and the subject's name there.
-fn place<'a>(source: &Source, subject: &'a str) -> (Suite, String, &'a str) {
-    // What the suites add to the names of those they are about, and an architecture that has no suite of its own.
-    let suffixes = [
-        (", a physical CPU", Suite::PerCpu),
-        (", a thread", Suite::PerCpu),
-        (", as any architecture", Suite::Any),
-    ];
-    let special = suffixes.iter().find_map(|&(suffix, suite)| {
-        let name = subject.strip_suffix(suffix)?;
-        Some((suite, name))
-    });
-    let known = if subject == "toy" { Suite::Any } else { source.suite };
-    let (suite, name) = special.unwrap_or((known, subject));
-    (suite, source.column.clone().unwrap_or_else(|| name.into()), name)
+/// A line that a report begins with: the subject's name.
+fn subject(line: &str) -> Option<&str> {
+    line.strip_suffix(':').filter(|_| !line.starts_with(' '))
 }
 
-/// Adds what the reports in the text say.
-fn add(tables: &mut [Table], source: &Source, text: &str) -> Result<()> {
-    let mut subject = None;
-    let mut after = None;
+/// The subject whose architecture no suite knows: its cases are those for any.
+const TOY: &str = "toy";
+
+/// The names of the cases for any architecture, if the text has the report that tells them.
+fn any_architecture(text: &str) -> impl Iterator<Item = &str> {
+    let mut here = false;
+    text.lines().map(str::trim_end).filter_map(move |line| {
+        if let Some(name) = subject(line) {
+            here = name == TOY;
+        }
+        result_of_case(line).filter(|_| here).map(|(case, _)| case)
+    })
+}
+
+/// Where the results of a subject belong: the table for cases that know its architecture, and the column.
+fn place(source: &Source, subject: &str) -> (Suite, String) {
+    let column = |name: &str| source.column.clone().unwrap_or_else(|| name.into());
+    let per_cpu = [", a physical CPU", ", a thread"];
+    if let Some(backend) = per_cpu.iter().find_map(|suffix| subject.strip_suffix(suffix)) {
+        return (Suite::PerCpu, column(backend));
+    }
+    (source.suite, column(subject))
+}
+
+/// Adds what the reports in the text say. `any` are the cases for any architecture.
+fn add(tables: &mut [Table], source: &Source, any: &BTreeSet<&str>, text: &str) -> Result<()> {
+    let mut about = None;
+    // The rows that were added last, in the table for any architecture and in the other.
+    let mut after = [None; 2];
     let mut cases = 0;
     for line in text.lines().map(str::trim_end) {
         if suites::report_of_cases(line).is_some() {
-            subject = None;
-        } else if let Some(name) = line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
-            let (suite, column, name) = place(source, name);
-            let table = tables.iter_mut().find(|table| table.suite == suite);
-            let table = table.context("a suite without a table")?;
-            subject = Some((name, column, table));
-            after = None;
-        } else if let (Some((name, column, table)), Some((case, result))) =
-            (&mut subject, result_of_case(line))
+            about = None;
+        } else if let Some(name) = subject(line) {
+            about = Some((name, place(source, name)));
+            after = [None; 2];
+        } else if let (Some((name, (suite, column))), Some((case, result))) =
+            (&about, result_of_case(line))
         {
             let result = result.with_context(|| format!("{name}: {case}"))?;
-            after = Some(table.add(case, after, column, name, result));
+            let (suite, after) = match any.contains(case) {
+                true => (Suite::Any, &mut after[0]),
+                false => (*suite, &mut after[1]),
+            };
+            let table = tables.iter_mut().find(|table| table.suite == suite);
+            let table = table.context("a suite without a table")?;
+            *after = Some(table.add(case, *after, column, name, result));
             cases += 1;
         }
     }
@@ -338,7 +359,7 @@ mod tests {
         let text = "x\r\none:\r\n  a: b   ok\r\n  c  skipped: no c\r\n  e  ok\r\n2 passed, 0 failed, 1 skipped\r\n\
                     two:\r\n  a: b  skipped: no b\r\n  c  skipped: no c\r\n  d  ok\r\n  e  ok\r\n\
                     2 passed, 0 failed, 2 skipped\r\nall together:\r\n4 passed, 0 failed\r\n  f  ok\r\n";
-        add(&mut tables, &source(Suite::Arm, Some("cpu")), text).unwrap();
+        add(&mut tables, &source(Suite::Arm, Some("cpu")), &BTreeSet::new(), text).unwrap();
         let text = render(&tables);
         let tail = "\n## AArch64\n\n* cpu: one; two\n\n| case | cpu |\n|---|---|\n| a: b | ok[^1] |\n\
                     | c | skipped[^2] |\n| d | ok |\n| e | ok |\n| *passed* | 4 |\n\n\
@@ -349,13 +370,14 @@ mod tests {
     #[test]
     fn subjects_have_columns_of_their_own_and_suites_tables() {
         let mut tables = Suite::ALL.map(Table::new);
-        let text = "soft:\n  a  ok\n1 passed, 0 failed\nsoft, as any architecture:\n  b  ok\n1 passed, 0 failed\n\
-                    toy, a physical CPU:\n  d  ok\n1 passed, 0 failed\n\
-                    toy, as any architecture:\n  b  ok\n1 passed, 0 failed\ntoy:\n  c  ok\n1 passed, 0 failed\n";
-        add(&mut tables, &source(Suite::Riscv, None), text).unwrap();
-        let bare = "soft, wide:\n  a  ok\n1 passed, 0 failed\nsoft, wide, as any architecture:\n  \
-                    b  skipped: no b\n0 passed, 0 failed, 1 skipped\nsoft, odd, as any architecture:\n  b  ok\n";
-        add(&mut tables, &source(Suite::Riscv, Some("bare")), bare).unwrap();
+        let text = "soft:\n  b  ok\n  a  ok\n2 passed, 0 failed\ntoy, a physical CPU:\n  d  ok\n1 passed, 0 failed\n\
+                    toy:\n  b  ok\n  c  ok\n2 passed, 0 failed\n";
+        let any: BTreeSet<_> = any_architecture(text).collect();
+        assert_eq!(any, ["b", "c"].into());
+        add(&mut tables, &source(Suite::Riscv, None), &any, text).unwrap();
+        let bare = "soft, wide:\n  b  skipped: no b\n  a  ok\n1 passed, 0 failed, 1 skipped\n\
+                    soft, odd:\n  b  ok\n1 passed, 0 failed\n";
+        add(&mut tables, &source(Suite::Riscv, Some("bare")), &any, bare).unwrap();
         let text = render(&tables);
         let any = "## Any architecture\n\n* bare: soft, wide; soft, odd\n\n| case | soft | toy | bare |\n\
                    |---|---|---|---|\n| b | ok | ok | ok[^1] |\n| c |  | ok |  |\n| *passed* | 1 | 2 | 1 |\n";
@@ -370,10 +392,13 @@ mod tests {
 
     #[test]
     fn failures_and_nothing_make_no_table() {
-        let mut tables = Suite::ALL.map(Table::new);
+        let (mut tables, any) = (Suite::ALL.map(Table::new), BTreeSet::new());
         let source = source(Suite::X86, Some("kvm"));
-        assert!(add(&mut tables, &source, "kvm:\n  a  FAILED: why\n0 passed, 1 failed\n").is_err());
-        assert!(add(&mut tables, &source, "kvm:\n0 passed, 0 failed\n").is_err());
-        assert!(add(&mut tables, &source, "nothing\n").is_err());
+        assert!(
+            add(&mut tables, &source, &any, "kvm:\n  a  FAILED: why\n0 passed, 1 failed\n")
+                .is_err()
+        );
+        assert!(add(&mut tables, &source, &any, "kvm:\n0 passed, 0 failed\n").is_err());
+        assert!(add(&mut tables, &source, &any, "nothing\n").is_err());
     }
 }

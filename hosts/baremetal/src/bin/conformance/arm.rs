@@ -10,7 +10,7 @@ use axvcpu_aarch64::{ArmConfig, ArmPerCpu, ArmVCpu, Features};
 use axvcpu_arm::gic::Forwarding;
 use axvcpu_arm::stage2::{IPA40, IPA44, IPA48, Ipa};
 use axvcpu_baremetal::{Hal, Machine, time};
-use axvcpu_conformance::{Report, Subject, arm, generic, run_per_cpu};
+use axvcpu_conformance::{Report, Subject, arm, run_per_cpu};
 
 use crate::pair::on_two_cpus;
 
@@ -84,10 +84,6 @@ impl arm::Subject for Aarch64 {
     fn has_atomics(&self) -> bool {
         has_atomics()
     }
-}
-
-impl generic::Subject for Aarch64 {
-    type Guests = arm::Arm;
 }
 
 /// FEAT_LSE (Arm ARM, `ID_AA64ISAR0_EL1`).

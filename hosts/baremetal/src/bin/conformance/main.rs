@@ -19,7 +19,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use axvcpu_baremetal::{Hal, Machine, println, status};
-use axvcpu_conformance::{Report, Subject as _, generic};
+use axvcpu_conformance::{Report, Subject as _};
 
 #[cfg(target_arch = "aarch64")]
 use arm as arch;
@@ -75,7 +75,6 @@ fn conformance(machine: &'static Machine) -> u8 {
             }
         };
         add(arch::run_matching(&subject, &options.filter, before));
-        add(generic::run_matching(&subject, &options.filter, before));
     }
     if options.filter.is_empty() {
         match arch::per_cpu(machine) {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use axvcpu::{AxResult, AxVCpuHal};
 use axvcpu_baremetal::{Hal, Machine, time};
-use axvcpu_conformance::{Report, Subject, generic, riscv, run_per_cpu};
+use axvcpu_conformance::{Report, Subject, riscv, run_per_cpu};
 use axvcpu_riscv::paging::{Mode, SV48X4, SV57X4};
 use axvcpu_riscv64::{Features, RiscvConfig, RiscvPerCpu, RiscvVCpu};
 
@@ -77,10 +77,6 @@ impl riscv::Subject for Riscv64 {
     fn orders_interrupts(&self) -> bool {
         self.machine.isa().split('_').any(|extension| extension == "ssaia")
     }
-}
-
-impl generic::Subject for Riscv64 {
-    type Guests = riscv::Riscv;
 }
 
 /// The shapes to try.
