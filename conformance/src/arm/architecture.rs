@@ -34,13 +34,16 @@ fn finish(asm: Asm) -> Verdict<Vec<u8>> {
 
 impl Guest {
     /// Switches translation on, with every address as it is and memory normal, in a table within the program: only there
-    /// exclusive accesses are sure to work (Arm ARM, "Synchronization and semaphores"). Uses `x9`.
+    /// exclusive accesses are sure to work (Arm ARM, "Synchronization and semaphores"). Does nothing the second time: a guest
+    /// that forgets its translations would hide a hypervisor that does not. Uses `x9`.
     fn make_memory_normal(&mut self) {
         /// `TCR_EL1`: 32 bits, of which the table's 4 entries have one GiB each; walks cacheable and inner shareable, no
         /// upper half, 40 bits of physical address.
         const TCR: u64 = 32 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32;
         const WRITE_BACK: u64 = 0xff << 8;
-        let (start, table) = (self.label(), self.label());
+        let (start, table, done) = (self.label(), self.label(), self.label());
+        self.mrs(X9, sys::SCTLR_EL1);
+        self.tbnz(X9, 0, done);
         self.b(start);
         self.align(64);
         self.bind(table);
@@ -57,6 +60,7 @@ impl Guest {
         self.isb();
         self.set_sys(sys::SCTLR_EL1, SCTLR | 1 << 12 | 1 << 2 | 1);
         self.isb();
+        self.bind(done);
     }
 }
 

@@ -306,6 +306,7 @@ fn reset_forgets<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verd
         g.mark(2);
         g.enable_interrupts();
         g.mark(3);
+        g.mark(4);
     })?;
     let (hart, vcpu) = (bench.hart(), bench.vcpu());
     hart.mark(1)?;
@@ -330,6 +331,10 @@ fn reset_forgets<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verd
     vcpu.set_return_value(0)?;
     hart.mark(2)?;
     hart.mark(3)?;
+    // One that comes now does not wake those that were forgotten.
+    vcpu.inject_interrupt(I::VECTORS[1])?;
+    ensure_eq!(I::interrupt(&hart.trap()?), Some(I::VECTORS[1]), "the interrupt of this life");
+    hart.mark(4)?;
     hart.end()
 }
 
