@@ -41,7 +41,8 @@ pub(crate) fn registers_before_the_answer<S: Subject, I: Isa>(
 }
 
 /// The guest stores the lower half of the device's address there; accesses the device in a way that no device can answer;
-/// waits; and marks 1. `refused_access` runs to the exit of that access, and `step_over` takes the guest behind it when it was failed.
+/// waits; and marks 1. `refused_access` runs to the exit of that access, and `step_over` takes the guest behind it when it
+/// was failed.
 pub(crate) fn not_asked<S: Subject, I: Isa>(
     bench: &Bench<S, I>,
     refused_access: impl Fn(&Hart<S, I>) -> Verdict,
