@@ -91,7 +91,7 @@ impl DerefMut for Guest {
 
 impl Guest {
     /// The vectors, at a label. They use `x0` to `x6`; with `spare` they keep these and use that many registers from there
-    /// on instead.
+    /// on instead. In any case `x18` is not 0 behind what was no interrupt.
     pub(super) fn write_vectors(&mut self, vectors: Label, spare: Option<u8>) {
         let (common, interrupt, call, back) =
             (self.label(), self.label(), self.label(), self.label());
@@ -109,6 +109,7 @@ impl Guest {
         });
         self.bind(common);
         self.li(X6, 1023); // no interrupt
+        self.mov(X18, X6);
         self.b(call);
         self.bind(interrupt);
         self.mrs(X6, sys::ICC_IAR1_EL1);
