@@ -9,7 +9,7 @@ use super::bench::{Arm, Trap};
 use super::guest::*;
 use super::paging::{SCTLR, bits};
 use crate::generic::{Architecture, Atomic, Instructions, Reg};
-use crate::report::{Failure, Verdict};
+use crate::report::Verdict;
 
 /// Shared interrupts, next to each other.
 const VECTORS: [usize; 3] = [33, 34, 35];
@@ -24,12 +24,6 @@ fn x(register: Reg) -> X {
         Reg::B => X24,
         Reg::C => X25,
     }
-}
-
-fn finish(asm: Asm) -> Verdict<Vec<u8>> {
-    asm.finish().map_err(|error| {
-        Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
-    })
 }
 
 impl Guest {
