@@ -9,27 +9,21 @@ use super::bench::{Arm, Trap};
 use super::guest::*;
 use super::paging::{SCTLR, bits};
 use crate::generic::{Architecture, Atomic, Instructions, Reg};
-use crate::report::{Failure, Verdict};
+use crate::report::Verdict;
 
 /// Shared interrupts, next to each other.
 const VECTORS: [usize; 3] = [33, 34, 35];
 
-/// Where the handlers keep the registers that a report is prepared in, once interrupts are let in: `x11` to `x17`.
+/// Where the vectors keep the registers that a report is prepared in, once interrupts are let in: `x11` to `x17`.
 const KEPT: u8 = 11;
 
-/// Registers that neither the handlers nor calls to the suite use.
+/// Registers that neither the vectors nor calls to the suite use.
 fn x(register: Reg) -> X {
     match register {
         Reg::A => X23,
         Reg::B => X24,
         Reg::C => X25,
     }
-}
-
-fn finish(asm: Asm) -> Verdict<Vec<u8>> {
-    asm.finish().map_err(|error| {
-        Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
-    })
 }
 
 impl Guest {
@@ -105,15 +99,15 @@ impl Instructions for Guest {
         store(self, x(source), x(base), offset as i32);
     }
 
-    /// With exclusive accesses, because not every CPU has atomic instructions. Uses `x6`, `x9` and `x10`.
+    /// With exclusive accesses, because not every CPU has atomic instructions. Uses `x9`, `x10` and `x18`.
     fn atomic_add(&mut self, source: Reg, base: Reg) {
         self.make_memory_normal();
         let done = self.label();
         let again = self.here_label();
-        // The vectors leave a number there that is not 0: whoever finds one has been sent here behind a load that failed.
-        self.li(X6, 0);
+        // The vectors leave something else there: whoever finds it has been sent here behind a load that failed.
+        self.li(X18, 0);
         self.ldxr(X9, x(base));
-        self.cbnz(X6, done);
+        self.cbnz(X18, done);
         (**self).add(X9, X9, x(source)); // the assembler's
         self.stxr(X10, X9, x(base));
         self.cbnz(X10, again);

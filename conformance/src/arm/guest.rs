@@ -89,9 +89,16 @@ impl DerefMut for Guest {
     }
 }
 
+/// The bytes of a program of the suite's.
+pub(super) fn finish(asm: Asm) -> Verdict<Vec<u8>> {
+    asm.finish().map_err(|error| {
+        Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
+    })
+}
+
 impl Guest {
     /// The vectors, at a label. They use `x0` to `x6`; with `spare` they keep these and use that many registers from there
-    /// on instead.
+    /// on instead. In any case `x18` is not 0 behind what was no interrupt.
     pub(super) fn write_vectors(&mut self, vectors: Label, spare: Option<u8>) {
         let (common, interrupt, call, back) =
             (self.label(), self.label(), self.label(), self.label());
@@ -109,6 +116,7 @@ impl Guest {
         });
         self.bind(common);
         self.li(X6, 1023); // no interrupt
+        self.mov(X18, X6);
         self.b(call);
         self.bind(interrupt);
         self.mrs(X6, sys::ICC_IAR1_EL1);
@@ -258,9 +266,7 @@ impl Program for Guest {
         body(&mut guest);
         guest.end();
         guest.write_vectors(vectors, None);
-        guest.asm.finish().map_err(|error| {
-            Failure::new(alloc::format!("the suite's own guest is wrong: {error}")).into()
-        })
+        finish(guest.asm)
     }
 
     fn mark(&mut self, number: u64) {

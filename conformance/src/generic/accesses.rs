@@ -21,7 +21,7 @@ pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S
         ("retry: a store to memory that was mapped meanwhile", retry_store::<S, I>),
         ("retry: without a change the exit comes again", retry_unchanged::<S, I>),
         ("retry: after a nested page fault it changes nothing", retry_fault::<S, I>),
-        ("fail: loads and stores become traps", fail_mmio::<S, I>),
+        ("fail: loads and stores become traps, or find nobody", fail_mmio::<S, I>),
         ("fail: a fetch becomes a trap", fail_fetch::<S, I>),
         ("fail: nothing to fail or to retry", nothing_open::<S, I>),
         ("fault: an atomic repeats until memory is there", atomic_mapped::<S, I>),

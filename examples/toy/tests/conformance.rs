@@ -199,7 +199,7 @@ const FOUND: &[(Mistake, &[&str])] = &[
     (Mistake::RefusesToRetryFaults, &["retry: after a nested page fault it changes nothing"]),
     (
         Mistake::FailsSilently,
-        &["fail: loads and stores become traps", "fail: a fetch becomes a trap"],
+        &["fail: loads and stores become traps, or find nobody", "fail: a fetch becomes a trap"],
     ),
     (Mistake::FailsAnything, &["fail: nothing to fail or to retry"]),
     (

@@ -33,7 +33,7 @@ const HARTS: u32 = 2;
 const MEMORY: u64 = 256 << 20;
 
 /// Longer than a run takes on a slow machine under load.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 
 pub(super) fn riscv64(report: &mut Report, _quick: bool) -> Result<()> {
     run(report, Bare::Riscv64)
