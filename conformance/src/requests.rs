@@ -22,8 +22,11 @@ pub(crate) fn two_cpus<S: Subject>(
     if !subject.on_two_cpus(&mut || first = Some(here()), &mut || second = Some(there())) {
         return Err(Stop::Skipped("needs a second physical CPU"));
     }
-    // The other CPU's account explains a failure here, if it has one.
     match (first, second) {
+        // Whoever waited for the other in vain says no more than that.
+        (Some(Err(Stop::Failed(here))), Some(Err(Stop::Failed(there)))) => {
+            fail!("{here}; and on the other CPU: {there}")
+        }
         (_, Some(Err(stop))) | (Some(Err(stop)), _) => Err(stop),
         (Some(Ok(())), Some(Ok(()))) => Ok(()),
         _ => fail!("on_two_cpus did not call both of its functions"),

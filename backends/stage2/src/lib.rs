@@ -60,7 +60,7 @@ pub trait Format: Copy + Eq + Debug + 'static {
     /// Whether an entry leads anywhere. Zero does not.
     fn is_valid(entry: u64) -> bool;
 
-    /// Whether a valid entry at `level` above 0 is a leaf.
+    /// Whether a valid entry of a table above level 0 is a leaf. Not asked of one at level 0: there every valid entry is.
     fn is_leaf(entry: u64) -> bool;
 
     /// The physical address of the page or table an entry leads to.

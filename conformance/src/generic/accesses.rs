@@ -347,6 +347,7 @@ fn nothing_open<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdi
     let bench = Bench::<S, I>::boot(subject, |g| {
         g.set(Reg::B, I::DEVICE);
         g.load(Reg::A, Dword, Reg::B, 0);
+        g.store(Reg::A, Dword, Reg::B, 0);
         g.mark(1);
         g.wfi();
     })?;
@@ -362,8 +363,9 @@ fn nothing_open<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdi
     hart.mmio_read(I::DEVICE, Dword)?;
     vcpu.set_return_value(1)?;
     nothing("after the answer")?;
+    hart.mmio_write(I::DEVICE, Dword, 1)?;
     hart.mark(1)?;
-    nothing("after a hypercall")?;
+    nothing("after a report, with a store before it")?;
     hart.halt()?;
     nothing("after a halt")
 }

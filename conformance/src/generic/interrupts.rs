@@ -90,6 +90,9 @@ fn wakes<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
     let hart = bench.hart();
     for number in 1..=3 {
         hart.halt()?;
+        // Woken for nothing it waits again.
+        hart.vcpu.wake();
+        hart.halt()?;
         hart.vcpu.inject_interrupt(I::VECTORS[0])?;
         ensure_eq!(hart.vcpu.state(), VCpuState::Ready, "after the interrupt");
         hart.mark(number)?;

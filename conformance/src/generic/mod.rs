@@ -34,12 +34,12 @@
 
 mod accesses;
 mod adapter;
+mod cpus;
 mod fences;
 mod interrupts;
 mod lifecycle;
 mod program;
 mod requests;
-mod unplug;
 
 use alloc::vec::Vec;
 
@@ -57,8 +57,9 @@ pub trait Subject: crate::Subject + Sized {
     type Guests: Architecture + GuestsOf<Self>;
 }
 
-/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on. If the constants of the guests'
-/// [`Architecture`] cannot be right, places that overlap for one, the report has that and no case.
+/// Runs every case on `subject`. Call it on a physical CPU on which virtualization is on. If what the guests'
+/// [`Architecture`] is said to be cannot be right (places that overlap, entries of stage-2 tables that lead elsewhere than they
+/// should), the report has that and no case.
 pub fn run<S: Subject>(subject: &S) -> Report {
     run_matching(subject, "", |_| ())
 }
@@ -70,11 +71,11 @@ pub fn run_matching<S: Subject>(
     filter: &str,
     before: impl FnMut(&'static str),
 ) -> Report {
-    let adapter = adapter::check::<S::Guests>();
+    let adapter = adapter::check::<S::Guests>(S::Guests::format(subject));
     if adapter.is_err() {
         // No case would say anything about the backend.
         let mut report = Report::new(subject.name());
-        report.add("the architecture's constants are what the suite asks for", adapter);
+        report.add("the guests' addresses, registers and stage-2 format", adapter);
         return report;
     }
     run_cases(subject, cases::<S, S::Guests>(), filter, before)
@@ -88,7 +89,7 @@ pub(crate) fn cases<S: crate::Subject, I: Architecture + GuestsOf<S>>() -> Vec<N
         &fences::cases::<S, I>(),
         &interrupts::cases::<S, I>(),
         &requests::cases::<S, I>(),
-        &unplug::cases::<S, I>(),
+        &cpus::cases::<S, I>(),
     ];
     groups.into_iter().flatten().copied().collect()
 }

@@ -6,12 +6,12 @@ use axvcpu::AccessWidth::{Byte, Qword};
 use axvcpu::{AxError, AxResult, VCpuState};
 
 use super::{Architecture, GuestsOf, Instructions, Isa, NamedCase, Program, Reg};
-use crate::bench::{Bench, Exit, Hart, dispatch};
+use crate::bench::{Bench, Exit, Hart, dispatch, pattern};
 use crate::report::{Verdict, ensure, ensure_eq, fail};
 use crate::requests::{self, ROUNDS, run_while, two_cpus, unexpected, wait_for};
 use crate::subject::Subject;
 
-pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 11] {
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 13] {
     [
         ("kick: before a run, nothing is executed", kick_before::<S, I>),
         ("kick: between runs, and while blocked", kick_between::<S, I>),
@@ -23,7 +23,9 @@ pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S
         ("running: everything that needs the backend is refused", refused_while_running::<S, I>),
         ("running: an interrupt from another CPU goes in at once", interrupt_during::<S, I>),
         ("running: interrupts from another CPU to a halting guest", interrupt_race::<S, I>),
+        ("running: interrupts leave the guest's registers alone", interrupts_and_registers::<S, I>),
         ("running: interrupts between two vCPUs on two CPUs", ping_pong::<S, I>),
+        ("running: additions of two vCPUs all count", additions::<S, I>),
     ]
 }
 
@@ -277,6 +279,16 @@ fn inject_and_count<S: Subject, I: Isa>(
     vectors: [usize; 3],
 ) -> Verdict {
     let (vcpu, space) = (bench.vcpu(), &bench.space);
+    let count = |index: u64| space.read(I::DATA + 8 * index);
+    let taken = |index: u64, round: u64| -> Verdict {
+        let result = wait_for::<S>("the guest to count", || Ok(count(index)? >= round));
+        if result.is_err() {
+            let counts = [count(1)?, count(2)?, count(3)?];
+            let missing = vectors[index as usize - 1];
+            fail!("interrupt {missing} was not counted in round {round}: DATA + 8 has {counts:?}");
+        }
+        Ok(())
+    };
     run_while(
         subject,
         vcpu,
@@ -293,16 +305,10 @@ fn inject_and_count<S: Subject, I: Isa>(
                 for (index, vector) in (1..).zip(vectors) {
                     vcpu.inject_interrupt(vector)?;
                     if !together {
-                        wait_for::<S>("one interrupt", || {
-                            Ok(space.read(I::DATA + 8 * index)? >= round)
-                        })?;
+                        taken(index, round)?;
                     }
                 }
-                for index in 1..=3 {
-                    wait_for::<S>("all interrupts", || {
-                        Ok(space.read(I::DATA + 8 * index)? >= round)
-                    })?;
-                }
+                (1..=3).try_for_each(|index| taken(index, round))?;
             }
             Ok(())
         },
@@ -335,4 +341,65 @@ fn ping_pong<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict 
     requests::pair(subject, &mut bench)?;
     bench.vcpu().inject_interrupt(I::VECTORS[0])?;
     requests::ping_pong(subject, &bench, I::VECTORS[0], is_sent)
+}
+
+/// The guest reports its registers for ever, and interrupts come all the while.
+fn interrupts_and_registers<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    let bench = Bench::<S, I>::boot(subject, |g| {
+        for (number, register) in (1..).zip(Reg::ALL) {
+            g.set(register, pattern(number));
+        }
+        g.enable_interrupts();
+        g.for_ever(|g| Reg::ALL.into_iter().for_each(|register| g.report(register)));
+    })?;
+    let (hart, vcpu) = (bench.hart(), bench.vcpu());
+    let taken = AtomicU64::new(0);
+    let mut expected = (1..=3).map(pattern).cycle();
+    run_while(
+        subject,
+        vcpu,
+        |exit| {
+            match hart.call(&exit)? {
+                Some((nr, args)) if nr == I::REPORT => {
+                    let count = taken.load(Ordering::SeqCst);
+                    ensure_eq!(Some(args[0]), expected.next(), "after {count} interrupts");
+                }
+                Some((nr, args)) if nr == I::TRAP => {
+                    let trap = I::trap(args);
+                    ensure_eq!(I::interrupt(&trap), Some(I::VECTORS[0]), "the interrupt");
+                    taken.fetch_add(1, Ordering::SeqCst);
+                }
+                _ => return unexpected(exit),
+            }
+            Ok(())
+        },
+        || {
+            for round in 1..=ROUNDS {
+                vcpu.inject_interrupt(I::VECTORS[0])?;
+                wait_for::<S>("the interrupt", || Ok(taken.load(Ordering::SeqCst) == round))?;
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Two guests add to the same 64 bits at the same time.
+fn additions<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    const TIMES: u64 = 20_000;
+    let mut bench = Bench::<S, I>::empty(subject)?;
+    bench.load(|g| {
+        g.set(Reg::A, 1);
+        g.set(Reg::B, I::DATA);
+        g.repeat(TIMES, |g| g.atomic_add(Reg::A, Reg::B));
+    })?;
+    requests::pair(subject, &mut bench)?;
+    let harts = &bench.harts;
+    let add = |own: usize| -> Verdict {
+        harts[own].vcpu.bind()?;
+        harts[own].end()?;
+        Ok(harts[own].vcpu.unbind()?)
+    };
+    two_cpus(subject, || add(0), || add(1))?;
+    ensure_eq!(bench.space.read(I::DATA)?, 2 * TIMES, "the sum");
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! The toy backend with a mistake put between it and whoever uses it. A suite that notices none is worth nothing.
 #![allow(unsafe_code)] // implements `set_ept_root`, which is an unsafe function
 
+pub(crate) mod platform;
+
 use std::cell::Cell;
 
 use axvcpu::AccessKind::Read;
@@ -78,6 +80,8 @@ pub(crate) enum Mistake {
     LosesFewInterrupts,
     /// Interrupts are taken twice.
     TakesInterruptsTwice,
+    /// A register is lost with every interrupt.
+    InterruptsTakeARegister,
     /// Interrupts arrive when the guest halts, and not before.
     WaitsForTheHalt,
     /// Interrupts that there are not come to nothing.
@@ -144,6 +148,9 @@ impl Mistaken {
         match (self.makes, &mut exit) {
             (UnbindDropsInterrupts, taken) if self.hides && is_interrupt(taken) => {
                 (*taken, self.hides) = (Nothing, false);
+            }
+            (InterruptsTakeARegister, taken) if is_interrupt(taken) => {
+                self.toy.set_gpr(Toy::gpr(Reg::C), 0)?;
             }
             (SharesARegister, _) => REGISTER.set(Some(self.toy.get_gpr(shared)?)),
             (TakesInterruptsTwice, Hypercall { .. }) => self.tell_kept()?,

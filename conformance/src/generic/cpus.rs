@@ -1,19 +1,56 @@
-//! Physical CPUs that are switched off and on again while vCPUs live on.
+//! Physical CPUs: what the platform says of them, and that they are switched off and on again while vCPUs live on.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use axvcpu::AccessWidth::Qword;
-use axvcpu::{Fence, VCpuState};
+use axvcpu::{AxArchVCpu, AxVCpuHal, Fence, VCpuState, current_ids};
 
 use super::{Architecture, GuestsOf, Instructions, NamedCase, Perms, Reg};
 use crate::bench::{Bench, pattern};
-use crate::report::{Stop, Verdict, ensure_eq};
-use crate::requests::two_cpus;
+use crate::report::{Stop, Verdict, ensure, ensure_eq};
+use crate::requests::{two_cpus, wait_for};
 use crate::subject::Subject;
 
-pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 2] {
+pub(super) fn cases<S: Subject, I: Architecture + GuestsOf<S>>() -> [NamedCase<S>; 3] {
     [
+        ("cpu: each has a number and a current vCPU of its own", own::<S, I>),
         ("unplug: vCPUs outlive a CPU that is switched off and on", here::<S, I>),
         ("unplug: a vCPU goes on elsewhere while its CPU is off", elsewhere::<S, I>),
     ]
+}
+
+/// What the platform answers for, and everything else relies on.
+fn own<S: Subject, I: Architecture + GuestsOf<S>>(subject: &S) -> Verdict {
+    type Hal<S> = <<S as Subject>::Arch as AxArchVCpu>::Hal;
+    let mut bench = Bench::<S, I>::empty(subject)?;
+    for id in 0..2 {
+        bench.add_hart(subject, id)?;
+    }
+    let harts = &bench.harts;
+    let numbers = [const { AtomicUsize::new(usize::MAX) }; 2];
+    let (inside, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let both = |count: &AtomicUsize| {
+        count.fetch_add(1, Ordering::SeqCst);
+        wait_for::<S>("the other CPU", || Ok(count.load(Ordering::SeqCst) == 2))
+    };
+    let look = |own: usize| -> Verdict {
+        numbers[own].store(Hal::<S>::cpu_id(), Ordering::SeqCst);
+        let seen = harts[own].vcpu.with_arch(|_| {
+            both(&inside)?;
+            let seen = current_ids::<Hal<S>>();
+            both(&done)?;
+            Ok::<_, Stop>(seen)
+        })??;
+        let seen = seen.map(|ids| ids.vcpu_id);
+        ensure_eq!(seen, Some(own), "the current vCPU, with one on either CPU");
+        let [own, other] = [own, 1 - own].map(|cpu| numbers[cpu].load(Ordering::SeqCst));
+        ensure!(own != other, "both CPUs have the number {own}");
+        ensure_eq!(Hal::<S>::cpu_id(), own, "the CPU's number, asked again");
+        ensure!(Hal::<S>::is_cpu(own), "CPU {own} denies its number");
+        ensure!(!Hal::<S>::is_cpu(other), "CPU {own} says that it is {other}");
+        Ok(())
+    };
+    two_cpus(subject, || look(0), || look(1))
 }
 
 /// Switches virtualization off while `meanwhile` runs; skips the case if that cannot be done.
