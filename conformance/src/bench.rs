@@ -197,18 +197,16 @@ impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
         Ok(bench)
     }
 
-    /// Makes vCPUs, all bound here, which find their number in a register.
+    /// Makes vCPUs, all bound here.
     pub fn add_bound(&mut self, subject: &S, count: usize) -> Verdict {
         for id in 0..count {
             self.add_hart(subject, id)?;
-            let vcpu = &self.harts[id].vcpu;
-            vcpu.set_gpr(I::NUMBER, id as u64)?;
-            vcpu.bind()?;
+            self.harts[id].vcpu.bind()?;
         }
         Ok(())
     }
 
-    /// Makes a vCPU and sets it up.
+    /// Makes a vCPU and sets it up. It finds its number in a register.
     pub fn add_hart(&mut self, subject: &S, id: usize) -> Verdict {
         self.add_hart_with(subject, id, subject.create_config(&self.machine)?)
     }
@@ -216,8 +214,9 @@ impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
     /// The same, made with something special.
     pub fn add_hart_with(&mut self, subject: &S, id: usize, config: CreateConfig<S>) -> Verdict {
         self.harts.push(Hart::new(AxVCpu::new(1, id, 0, None, config)?));
-        self.setup(subject, self.harts.len() - 1)?;
-        Ok(())
+        let index = self.harts.len() - 1;
+        self.setup(subject, index)?;
+        Ok(self.harts[index].vcpu.set_gpr(I::NUMBER, id as u64)?)
     }
 
     /// Sets a vCPU up that starts where guests do.

@@ -92,7 +92,6 @@ pub(crate) fn kick_trapping<S: Subject, I: Isa>(subject: &S, bench: &Bench<S, I>
 pub(crate) fn pair<S: Subject, I: GuestsOf<S>>(subject: &S, bench: &mut Bench<S, I>) -> Verdict {
     for id in 0..2 {
         bench.add_hart(subject, id)?;
-        bench.harts[id].vcpu.set_gpr(I::NUMBER, id as u64)?;
     }
     Ok(())
 }

@@ -78,17 +78,18 @@ fn no_kick_is_lost() {
     let sleeper = AtomicUsize::new(usize::MAX);
     thread::scope(|scope| {
         scope.spawn(|| {
-            sleeper.store(Platform::cpu_id(), Ordering::Release);
+            sleeper.store(Platform::cpu_id(), Ordering::SeqCst);
             for round in 1..=ROUNDS {
-                while asked.load(Ordering::Acquire) < round {
+                while asked.load(Ordering::SeqCst) < round {
                     idle(None); // for ever, if a kick gets lost
                 }
                 done.store(round, Ordering::Release);
             }
         });
         for round in 1..=ROUNDS {
-            asked.store(round, Ordering::Release); // the reason first, the kick second
-            Platform::kick_cpu(sleeper.load(Ordering::Acquire));
+            asked.store(round, Ordering::SeqCst); // the reason first, the kick second
+            // Either this finds the sleeper's number, or the sleeper finds the reason before it sleeps.
+            Platform::kick_cpu(sleeper.load(Ordering::SeqCst));
             while done.load(Ordering::Acquire) < round {
                 thread::yield_now();
             }

@@ -12,28 +12,35 @@ use axvcpu_stage2::{Format, Mapping, PAGE_SIZE, page_shift, page_size};
 use crate::FORMAT;
 use crate::isa::{REGISTERS, cause, op, sys};
 
-/// The access of the last exit, for as long as its instruction is not finished. `pc` is still at it.
+// ANCHOR: open
+/// What the last exit left open. But for a call, `pc` is still at the instruction.
 #[derive(Clone, Copy)]
-pub(crate) struct Open {
-    pub(crate) addr: u64,
-    pub(crate) kind: OpenKind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OpenKind {
+pub(crate) enum Open {
+    Nothing,
     /// Waits for the value.
-    Load { rd: usize, width: AccessWidth },
+    Load {
+        addr: u64,
+        rd: usize,
+        width: AccessWidth,
+    },
     /// Needs nothing: the next run goes on behind it.
-    Store,
+    Store {
+        addr: u64,
+    },
     /// The next run repeats it.
-    Fault,
+    Fault {
+        addr: u64,
+    },
+    /// May have a result.
+    Call,
 }
+// ANCHOR_END: open
 
 pub(crate) struct Hart<H> {
     pub(crate) registers: [u64; REGISTERS],
     pub(crate) system: [u64; sys::COUNT],
     pub(crate) pc: u64,
-    pub(crate) open: Option<Open>,
+    pub(crate) open: Open,
     pub(crate) root: HostPhysAddr,
     /// Pages by the lower bits of their numbers.
     tlb: [Option<(u64, Mapping)>; 16],
@@ -48,7 +55,7 @@ impl<H: AxVCpuHal> Hart<H> {
             registers: [0; REGISTERS],
             system: [0; sys::COUNT],
             pc: 0,
-            open: None,
+            open: Open::Nothing,
             root: HostPhysAddr::new(0),
             tlb: [None; 16],
             instructions: [None; 64],
@@ -70,6 +77,7 @@ impl<H: AxVCpuHal> Hart<H> {
         }
     }
 
+    // ANCHOR: trap
     /// Enters the guest's handler.
     pub(crate) fn trap(&mut self, cause: u64, value: u64) {
         self.system[sys::EPC] = self.pc;
@@ -78,6 +86,7 @@ impl<H: AxVCpuHal> Hart<H> {
         self.system[sys::STATUS] = self.system[sys::STATUS] << 1 & 2;
         self.pc = self.system[sys::VECTOR];
     }
+    // ANCHOR_END: trap
 
     /// Takes an interrupt or executes an instruction. Answers why the guest cannot go on, if so.
     pub(crate) fn step(&mut self) -> Option<AxVCpuExitReason> {
@@ -118,6 +127,7 @@ impl<H: AxVCpuHal> Hart<H> {
             }
             op::HOST => {
                 let args = core::array::from_fn(|index| self.registers[1 + index]);
+                self.open = Open::Call;
                 exit = Some(AxVCpuExitReason::Hypercall { nr: n, function: 0, args });
             }
             op::WAIT => {
@@ -160,8 +170,14 @@ impl<H: AxVCpuHal> Hart<H> {
             if atomic {
                 return Some(self.fault(addr, access));
             }
-            let (kind, exit) = device_access(op == op::LOAD, addr, width, value, rd);
-            self.open = Some(Open { addr, kind });
+            let at = GuestPhysAddr::new(addr);
+            let (open, exit) = if op == op::LOAD {
+                (Open::Load { addr, rd, width }, AxVCpuExitReason::MmioRead { addr: at, width })
+            } else {
+                let data = value & width.mask();
+                (Open::Store { addr }, AxVCpuExitReason::MmioWrite { addr: at, width, data })
+            };
+            self.open = open;
             return Some(exit);
         };
         match op {
@@ -177,7 +193,7 @@ impl<H: AxVCpuHal> Hart<H> {
 
     /// The exit for an access that no device can answer.
     fn fault(&mut self, addr: u64, access: AccessKind) -> AxVCpuExitReason {
-        self.open = Some(Open { addr, kind: OpenKind::Fault });
+        self.open = Open::Fault { addr };
         AxVCpuExitReason::NestedPageFault { addr: GuestPhysAddr::new(addr), access }
     }
 
@@ -241,23 +257,6 @@ impl<H: AxVCpuHal> Hart<H> {
                 word
             }
         }
-    }
-}
-
-/// What is left of an access to a device, and its exit.
-fn device_access(
-    load: bool,
-    addr: u64,
-    width: AccessWidth,
-    value: u64,
-    rd: usize,
-) -> (OpenKind, AxVCpuExitReason) {
-    let addr = GuestPhysAddr::new(addr);
-    if load {
-        (OpenKind::Load { rd, width }, AxVCpuExitReason::MmioRead { addr, width })
-    } else {
-        let data = value & width.mask();
-        (OpenKind::Store, AxVCpuExitReason::MmioWrite { addr, width, data })
     }
 }
 

@@ -1,12 +1,14 @@
 //! The backend: what the core asks of a virtual CPU, put in terms of the hart.
 #![allow(unsafe_code)] // implements `set_ept_root`, which is an unsafe function
 
+use core::mem::replace;
+
 use axvcpu::{
     AxArchPerCpu, AxArchVCpu, AxError, AxResult, AxVCpuExitReason, AxVCpuHal, Fence, GuestPhysAddr,
     HostPhysAddr, Requests, VCpuId, VmId,
 };
 
-use crate::hart::{Hart, OpenKind};
+use crate::hart::{Hart, Open};
 use crate::isa::{REGISTERS, cause, sys};
 
 /// Instructions between two looks at the requests.
@@ -22,7 +24,7 @@ pub struct ToyVCpu<H> {
 // ANCHOR: execute
 impl<H: AxVCpuHal> ToyVCpu<H> {
     fn execute(&mut self, stop: impl Fn() -> bool) -> AxVCpuExitReason {
-        if self.hart.open.take().is_some_and(|open| open.kind == OpenKind::Store) {
+        if let Open::Store { .. } = replace(&mut self.hart.open, Open::Nothing) {
             self.hart.pc += 4;
         }
         while !stop() {
@@ -36,6 +38,21 @@ impl<H: AxVCpuHal> ToyVCpu<H> {
     }
 }
 // ANCHOR_END: execute
+
+impl<H> ToyVCpu<H> {
+    // ANCHOR: forget
+    /// Forgets the access of the last exit, whose instruction `pc` is still at. Answers its address.
+    fn undo(&mut self) -> AxResult<u64> {
+        match self.hart.open {
+            Open::Load { addr, .. } | Open::Store { addr } | Open::Fault { addr } => {
+                self.hart.open = Open::Nothing;
+                Ok(addr)
+            }
+            Open::Nothing | Open::Call => Err(AxError::NotAsked),
+        }
+    }
+    // ANCHOR_END: forget
+}
 
 impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     type Hal = H;
@@ -51,7 +68,7 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     // ANCHOR: setup
     fn set_entry(&mut self, entry: GuestPhysAddr) -> AxResult {
         // The access of the last exit is over: the guest does not come back to it.
-        self.hart.open = None;
+        self.hart.open = Open::Nothing;
         self.hart.pc = entry.as_u64();
         Ok(())
     }
@@ -111,27 +128,27 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
 
     // ANCHOR: mmio
     fn set_return_value(&mut self, val: u64) {
-        match self.hart.open.take() {
-            Some(open) => {
-                if let OpenKind::Load { rd, width } = open.kind {
-                    self.hart.set_register(rd, val & width.mask());
-                    self.hart.pc += 4;
-                }
+        match replace(&mut self.hart.open, Open::Nothing) {
+            Open::Load { rd, width, .. } => {
+                self.hart.set_register(rd, val & width.mask());
+                self.hart.pc += 4;
             }
-            // The core passes on an answer to an exit that may have one. What is left is a call.
-            None => self.hart.set_register(1, val),
+            Open::Call => self.hart.set_register(1, val),
+            _ => {} // the core passes on no answer that was not asked for
         }
     }
     // ANCHOR_END: mmio
 
+    // ANCHOR: reset
     fn reset(&mut self) -> AxResult {
         self.hart.registers = [0; REGISTERS];
         self.hart.system = [0; sys::COUNT];
-        self.hart.open = None;
+        self.hart.open = Open::Nothing;
         self.hart.pc = self.entry;
         self.hart.forget_instructions();
         Ok(())
     }
+    // ANCHOR_END: reset
 
     // ANCHOR: fence
     fn fence(&mut self, fence: Fence) -> AxResult {
@@ -145,15 +162,17 @@ impl<H: AxVCpuHal> AxArchVCpu for ToyVCpu<H> {
     }
     // ANCHOR_END: fence
 
+    // ANCHOR: undo
     fn retry(&mut self) -> AxResult {
-        self.hart.open.take().map(|_| ()).ok_or(AxError::NotAsked)
+        self.undo().map(|_| ())
     }
 
     fn fail_access(&mut self) -> AxResult {
-        let open = self.hart.open.take().ok_or(AxError::NotAsked)?;
-        self.hart.trap(cause::ACCESS, open.addr);
+        let addr = self.undo()?;
+        self.hart.trap(cause::ACCESS, addr);
         Ok(())
     }
+    // ANCHOR_END: undo
 }
 
 /// A physical CPU: any will do.

@@ -23,6 +23,9 @@ pub(super) fn check(workspace: &Path) -> Result<Vec<String>> {
             wrong.push(format!("{page}:{line}: {what}"));
         };
         for (line, target) in targets(text) {
+            if into_api(&book, page, &target).is_some() {
+                continue; // that is built, and looked at then
+            }
             if let Err(what) = resolve(page, &target, &pages) {
                 complain(line, format!("`{target}`: {what}"));
             }
@@ -36,6 +39,30 @@ pub(super) fn check(workspace: &Path) -> Result<Vec<String>> {
     wrong.extend(not_in_summary(&book, &chapters, &pages));
     wrong.extend(crates_without_readme(workspace)?);
     Ok(wrong)
+}
+
+/// What of the crates' documentation, which will be in `api` beside the chapters, they lead to and is not there.
+pub(super) fn check_api(workspace: &Path, site: &Path) -> Result<Vec<String>> {
+    let book = workspace.join("docs/src");
+    let mut pages = BTreeMap::new();
+    read_pages(&book, &mut pages)?;
+    let mut wrong = Vec::new();
+    for (page, text) in &pages {
+        for (line, target) in targets(text) {
+            if into_api(&book, page, &target).is_some_and(|file| !site.join(file).is_file()) {
+                let page = page.strip_prefix(workspace).unwrap_or(page).display();
+                wrong.push(format!("{page}:{line}: `{target}`: no crate has such a page"));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+/// The file of the site that a link of a chapter leads to, if that is of the crates' documentation.
+fn into_api(book: &Path, page: &Path, target: &str) -> Option<PathBuf> {
+    let file = target.split('#').next()?;
+    let file = join(page, file).strip_prefix(book).ok()?.to_owned();
+    file.starts_with("api").then_some(file)
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -246,6 +273,19 @@ fn not_in_summary(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_to_crates_are_told_from_links_to_chapters() {
+        let book = Path::new("/w/docs/src");
+        let page = book.join("guide/suite.md");
+        let file = |target| into_api(book, &page, target);
+        assert_eq!(file("../api/axvcpu/index.html#x"), Some("api/axvcpu/index.html".into()));
+        for other in
+            ["api/axvcpu/index.html", "../testing.md", "#api", "../../api/x", "https://api/"]
+        {
+            assert_eq!(file(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn links_in_code_are_none() {

@@ -38,6 +38,10 @@ pub(crate) fn command(options: &Options) -> Result<ExitCode> {
     let site = store().join("site");
     build_book(&mdbook()?, &site)?;
     build_api(&site.join("api"))?;
+    let broken = links::check_api(&workspace(), &site)?;
+    if !broken.is_empty() {
+        bail!("links into the crates' documentation that lead nowhere:\n  {}", broken.join("\n  "));
+    }
     println!("book   {}", site.join("index.html").display());
     println!("crates {}", site.join("api/index.html").display());
     Ok(ExitCode::SUCCESS)
