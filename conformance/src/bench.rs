@@ -46,8 +46,8 @@ pub trait Program: Sized {
     /// Reports a number that tells one place in the program from another: the call [`REPORT`](Isa::REPORT).
     fn mark(&mut self, number: u64);
 
-    /// Waits for an interrupt, once: the vCPU halts unless one is pending, and goes on behind the wait when it runs again,
-    /// whatever for.
+    /// Waits for an interrupt, once: the vCPU halts unless one is pending, whether or not the program lets any in, and goes on
+    /// behind the wait when it runs again, whatever for.
     fn wfi(&mut self);
 
     /// Waits for interrupts, for ever.
@@ -80,7 +80,8 @@ pub trait Isa {
     const CODE_PAGES: u64;
     /// Pages of data, which may be read and written.
     const DATA: u64;
-    /// How many pages of data there are. One is enough.
+    /// How many pages of data there are. One is enough for what the cases do there, the first 512 bytes; more is for whatever
+    /// guests keep besides, stacks for one.
     const DATA_PAGES: u64;
     /// Addresses at which there is nothing: a page, where some cases put memory in the end. Below 4 GiB.
     const DEVICE: u64;
@@ -96,7 +97,7 @@ pub trait Isa {
     /// Whether it takes a fence that a vCPU finds memory that was mapped where there was none.
     const ANNOUNCES: bool = false;
 
-    /// The register in which a guest finds the number of its vCPU, as [`set_gpr`](AxVCpu::set_gpr) numbers it.
+    /// The register in which a guest finds the number of its vCPU, from 0 to 3, as [`set_gpr`](AxVCpu::set_gpr) numbers it.
     const NUMBER: usize;
 
     /// The call whose first argument is a value to report.

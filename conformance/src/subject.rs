@@ -34,7 +34,8 @@ pub trait Subject {
     fn sleep(&self, ns: u64);
 
     /// Whether to look once more for something that another physical CPU is about to do, after this many looks
-    /// in vain. It takes that CPU microseconds, and a second if it is slow or interrupted. A host whose physical
+    /// in vain. It takes that CPU microseconds, and a second if it is slow or interrupted. The default looks a hundred million
+    /// times and does nothing in between. A host whose physical
     /// CPUs are threads lets another one run meanwhile.
     fn look_again(looks: u64) -> bool {
         core::hint::spin_loop();
@@ -42,7 +43,7 @@ pub trait Subject {
     }
 
     /// How many vCPUs it takes, made and run on one physical CPU one after the other, to use up whatever the CPU
-    /// tells their translations apart by, and more. The default is for backends that use no such numbers.
+    /// tells their translations apart by, and more. The default, 100, is for backends that use no such numbers.
     fn crowd(&self) -> usize {
         100
     }

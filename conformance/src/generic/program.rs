@@ -103,7 +103,8 @@ pub trait Instructions: Program {
     /// [`Program::count_for_ever`] and [`Program::wait_for_ever`] follow it.
     fn count_interrupts(&mut self);
 
-    /// Replaces the handler by one whose first instruction traps to itself, and traps. Nothing follows it.
+    /// Replaces the handler by one whose first instruction traps to itself, and traps. Nothing follows it. It goes on for ever,
+    /// so it must not need more memory with each trap.
     fn trap_for_ever(&mut self);
 }
 
