@@ -26,7 +26,7 @@ pub(crate) struct Options {
 /// The stages whose results are shown.
 const STAGES: [&str; 4] = ["conformance", "riscv64", "aarch64", "kvm"];
 
-const CHAPTER: &str = "docs/src/conformance.md";
+pub(super) const CHAPTER: &str = "docs/src/conformance.md";
 
 const HEAD: &str = "# Backends and the contract
 
@@ -197,6 +197,26 @@ fn add(tables: &mut [Table], source: &Source, any: &BTreeSet<&str>, text: &str) 
     }
     ensure!(cases != 0, "there are no results in it");
     Ok(())
+}
+
+/// The cases in what a stage printed that the chapter has no row for.
+pub(super) fn missing(printed: &str) -> Result<Vec<&str>> {
+    let chapter = fs::read_to_string(workspace().join(CHAPTER)).context(CHAPTER)?;
+    Ok(without_row(printed, &chapter))
+}
+
+fn without_row<'a>(printed: &'a str, chapter: &str) -> Vec<&'a str> {
+    let rows: BTreeSet<_> = chapter
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .map(|(name, _)| name.replace("\\|", "|"))
+        .collect();
+    let mut cases: Vec<_> =
+        printed.lines().filter_map(|line| Some(result_of_case(line.trim_end())?.0)).collect();
+    cases.sort_unstable();
+    cases.dedup();
+    cases.retain(|case| !rows.contains(*case));
+    cases
 }
 
 /// Reads a line about a case: its name, and the reason if it was skipped.
@@ -388,6 +408,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("## Physical CPUs\n\n| case | toy |\n"), "{text}");
+    }
+
+    #[test]
+    fn cases_without_a_row_are_told() {
+        let printed =
+            "soft:\n  b: of one | two  ok\n  a  skipped: no a\n  c  FAILED: why\ntoy:\n  a  ok\n";
+        let chapter = "| case | soft |\n|---|---|\n| b: of one \\| two | ok |\n| d | ok |\n";
+        assert_eq!(without_row(printed, chapter), ["a", "c"]);
     }
 
     #[test]
