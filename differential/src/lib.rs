@@ -22,3 +22,4 @@ pub mod result;
 pub mod rng;
 pub mod shrink;
 pub mod supervisor;
+pub mod trial;
