@@ -13,7 +13,7 @@ use super::Trial;
 use super::coverage::{Coverage, ENDLESS};
 use super::host::{Action, Host, instruction};
 use super::layout::{BASE, CODE, offset_of};
-use super::side::Side;
+use super::side::{Side, same};
 use super::state::{State, same_exit};
 
 /// The first exit that is not the same on both.
@@ -141,7 +141,7 @@ impl Step {
 
 /// Tells where the memories differ first; nothing if they do not.
 fn memory_differs(expected: &[u8], found: &[u8]) -> Option<String> {
-    if expected == found {
+    if same(expected, found) {
         return None;
     }
     let at = expected.iter().zip(found).position(|(expected, found)| expected != found)? & !7;

@@ -115,7 +115,9 @@ impl<'a> Host<'a> {
                 note_modes(state, coverage);
                 note_trap(state.scause(), nr - TRAP, coverage);
                 self.go_on(rng, state, memory, coverage, &mut actions);
-                self.events(rng, true, coverage, &mut actions);
+                let again = [cause::FETCH_ACCESS, cause::FETCH_PAGE].contains(&state.scause());
+                let between = again || state.scause() & CAUSE_INTERRUPT != 0;
+                self.events(rng, At { trapped: true, between }, coverage, &mut actions);
                 return actions;
             }
             Exit::Hypercall { .. } => {
@@ -152,7 +154,8 @@ impl<'a> Host<'a> {
             _ => {}
         }
         if !in_handler {
-            self.events(rng, false, coverage, &mut actions);
+            let fetch = matches!(exit, Exit::NestedPageFault { access: AccessKind::Execute, .. });
+            self.events(rng, At { trapped: false, between: fetch }, coverage, &mut actions);
         }
         actions
     }
@@ -240,7 +243,7 @@ impl<'a> Host<'a> {
     fn events(
         &mut self,
         rng: &mut Rng,
-        trapped: bool,
+        At { trapped, between }: At,
         coverage: &mut Coverage,
         actions: &mut Vec<Action>,
     ) {
@@ -293,7 +296,7 @@ impl<'a> Host<'a> {
             let at = self.trial.any_step(rng);
             actions.push(Action::Instruction(CODE + at, *rng.pick(&[0x9002, 0x0001])));
         }
-        if rng.chance(15) {
+        if !between && rng.chance(15) {
             coverage.note("answer: another value for a register");
             let number = loop {
                 let number = rng.between(1, 31);
@@ -424,6 +427,16 @@ impl<'a> Host<'a> {
             place(SAVE + value as u64, new);
         }
     }
+}
+
+/// At what exit something may happen.
+#[derive(Clone, Copy)]
+struct At {
+    /// The guest's handler tells of a trap.
+    trapped: bool,
+    /// The exit may be between any two instructions. What the first has put into a register is there for the second:
+    /// there are values that steps must not write to some CSRs.
+    between: bool,
 }
 
 /// Where the guest goes on.

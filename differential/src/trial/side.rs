@@ -51,6 +51,17 @@ pub trait Side {
     fn act(&mut self, action: Action) -> Result<(), String>;
 }
 
+/// Whether two memories hold the same. By words, because this is done at every exit.
+pub(super) fn same(left: &[u8], right: &[u8]) -> bool {
+    let words = |bytes| {
+        // SAFETY: any eight bytes are a number.
+        let (before, words, after): (&[u8], &[u64], &[u8]) = unsafe { <[u8]>::align_to(bytes) };
+        (before, words, after)
+    };
+    let ((a, left, b), (c, right, d)) = (words(left), words(right));
+    a == c && b == d && left.len() == right.len() && left.iter().zip(right).all(|(l, r)| l == r)
+}
+
 /// The frames of a platform.
 type Mem<A> = <<A as AxArchVCpu>::Hal as AxVCpuHal>::MmHal;
 

@@ -111,7 +111,7 @@ fn step(rng: &mut Rng, a: &mut Asm, interrupts: Interrupts) {
             // The timer, as guests without one of their own set it.
             a.li(A7, SBI_TIME);
             a.li(A6, 0);
-            a.li(A0, *rng.pick(&TIMES) as i64);
+            past_or_never(rng, a, A0);
             a.ecall();
         }
         36 | 37 => {
@@ -228,44 +228,66 @@ fn reservation(rng: &mut Rng, a: &mut Asm) {
     emit(a, store, &[T2.number().into(), rng.between(0, 31), base, rng.between(0, 3)]);
 }
 
-/// A register of the supervisor.
+/// A register of the supervisor. The hypervisor overwrites instructions: whatever has become of those that make a value,
+/// the last before the CSR is written leaves only what may be written. That are the fields which both harts have.
 fn csr(rng: &mut Rng, a: &mut Asm, interrupts: Interrupts) {
     let register = x(rng);
-    let value = rng.word() >> rng.below(64);
-    let plain = *rng.pick(&["csrrw", "csrrs", "csrrc"]);
+    let number = i64::from(register.number());
+    let value = (rng.word() >> rng.below(64)) as i64;
+    let name = *rng.pick(&["csrrw", "csrrs", "csrrc"]);
     let to = rng.between(0, 31);
-    let write = |a: &mut Asm, name: &str, to: i64, number: u16, value: u64| {
-        a.li(register, value as i64);
-        emit(a, name, &[to, number.into(), register.number().into()]);
+    let write = |a: &mut Asm, csr: u16, mask: i32, value: i64| {
+        a.li(register, value & i64::from(mask));
+        if mask != -1 {
+            a.andi(register, register, mask);
+        }
+        emit(a, name, &[to, csr.into(), number]);
     };
     match rng.below(15) {
-        // Its value is not read: floating-point state may be called dirty that is not.
         0 | 1 => {
-            let uxl = if plain == "csrrw" { 2 << 32 } else { 0 };
-            write(a, plain, 0, csrs::SSTATUS, value & !(3 << 32) | uxl);
+            // Its lowest 20 bits, without the width of registers. It is not read: floating-point state may be called
+            // dirty that is not.
+            a.li(register, value);
+            a.slli(register, register, 44);
+            a.srli(register, register, 44);
+            let name = if name == "csrrc" { "csrrc" } else { "csrrs" };
+            emit(a, name, &[0, csrs::SSTATUS.into(), number]);
         }
-        2 => write(a, plain, to, csrs::SIE, value & interrupts.enabled()),
+        2 => write(a, csrs::SIE, interrupts.enabled() as i32, value),
         // The guest's own interrupt.
-        3 | 4 => write(a, plain, to, csrs::SIP, *rng.pick(&[0, 2, 2, 0x222])),
-        5 => write(a, plain, to, csrs::SSCRATCH, value),
-        6 => write(a, plain, to, csrs::SEPC, value & !1), // QEMU keeps the bit that is always 0
-        // Not as if an interrupt had been taken: the backend looks there for whether it has.
-        7 => write(a, plain, to, csrs::SCAUSE, value >> 1),
-        8 => write(a, plain, to, csrs::STVAL, value),
-        9 => write(a, plain, to, csrs::SCOUNTEREN, value & 7),
-        10 => write(a, plain, to, num::SENVCFG, value & 1),
-        11 => write(a, "csrrw", to, csrs::STIMECMP, *rng.pick(&TIMES)),
+        3 | 4 => write(a, csrs::SIP, 0x222, *rng.pick(&[0, 2, 2, 0x222])),
+        5 => write(a, csrs::SSCRATCH, -1, value),
+        6 => write(a, csrs::SEPC, -2, value), // QEMU keeps the bit that is always 0
+        7 => {
+            // Not as if an interrupt had been taken: the backend looks there for whether it has.
+            a.li(register, value);
+            a.srli(register, register, 1);
+            emit(a, "csrrw", &[to, csrs::SCAUSE.into(), number]);
+        }
+        8 => write(a, csrs::STVAL, -1, value),
+        9 => write(a, csrs::SCOUNTEREN, 7, value),
+        10 => write(a, num::SENVCFG, 1, value),
+        11 => {
+            past_or_never(rng, a, register);
+            emit(a, "csrrw", &[to, csrs::STIMECMP.into(), number]);
+        }
         // Counters only if they may be read: their values are the hart's own.
         12 => emit(a, "csrrs", &[0, *rng.pick(&[0xc00, 0xc01, 0xc02]), 0]),
-        13 => write(a, plain, to, csrs::FCSR, value & 0xff),
+        13 => write(a, csrs::FCSR, 0xff, value),
         _ => {
-            // What is a hypervisor's or the machine's, or is not there.
-            let number =
-                *rng.pick(&[0x180, 0x200, 0x280, 0x300, 0x344, 0x600, 0x680, 0x7a8, 0xf14]);
-            let name = if number == 0x180 { "csrrs" } else { plain };
-            emit(a, name, &[to, number, if number == 0x180 { 0 } else { 10 }]);
+            // What is a hypervisor's or the machine's, or is not there; and the address space, only to be read.
+            let csr = *rng.pick(&[0x180, 0x200, 0x280, 0x300, 0x344, 0x600, 0x680, 0x7a8, 0xf14]);
+            let (name, from) = if csr == 0x180 { ("csrrs", 0) } else { (name, 10) };
+            emit(a, name, &[to, csr, from]);
         }
     }
+}
+
+/// A time that has come, or one that never does.
+fn past_or_never(rng: &mut Rng, a: &mut Asm, register: X) {
+    a.li(register, rng.between(0, 1));
+    a.andi(register, register, 1);
+    a.sub(register, ZERO, register);
 }
 
 /// To where there is no step. The way back is in `ra`, if nothing else is.
@@ -312,6 +334,7 @@ fn switch(rng: &mut Rng, a: &mut Asm) {
     emit(a, name, &[0, csrs::SSTATUS.into(), T1.number().into()]);
     // Last: a trap in between makes it the address of what is here. An `sret` to itself ends, as its second is one
     // of a user.
+    a.andi(T0, T0, -2);
     a.csrw(csrs::SEPC, T0);
     a.sret();
     a.bind(after);

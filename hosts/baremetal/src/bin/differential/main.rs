@@ -269,7 +269,12 @@ fn one_by_one(
         };
         failed += 1;
         print!("seed {seed}: {text}");
-        println!("repeat with: mode={mode} seed={seed} cases=1 length={}\n", options.length);
+        let length = options.length;
+        println!("repeat with: mode={mode} seed={seed} cases=1 length={length}");
+        if mode == "trials" {
+            println!("or: cargo xtask trials --seed {seed} --cases 1 --exits {length}");
+        }
+        println!();
         if failed == ENOUGH {
             break;
         }
