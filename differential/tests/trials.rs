@@ -122,7 +122,7 @@ fn found(seed: u64, fault: Fault) -> Option<Difference> {
 fn everything_happens_and_two_software_harts_agree() {
     let mut coverage = Coverage::default();
     let (mut first, mut second) = (hart(), hart());
-    for seed in 0..300 {
+    for seed in 0..120 {
         let trial = Trial::new(seed, EXITS).unwrap();
         let result =
             follow(&trial, &mut first.machine, &mut second.machine, |_| false, &mut coverage);

@@ -18,7 +18,7 @@ use super::layout::{
     BASE, CODE, HANDLER, PAGES, SAVE, SUPERVISOR_CODE, USER_CODE, offset_of, page_of,
 };
 use super::state::State;
-use super::steps::{Interrupts, TIMES};
+use super::steps::{Interrupts, NEVER, PAST};
 use super::{Trial, tables};
 use crate::rng::Rng;
 
@@ -115,8 +115,7 @@ impl<'a> Host<'a> {
                 note_modes(state, coverage);
                 note_trap(state.scause(), nr - TRAP, coverage);
                 self.go_on(rng, state, memory, coverage, &mut actions);
-                let again = [cause::FETCH_ACCESS, cause::FETCH_PAGE].contains(&state.scause());
-                let between = again || state.scause() & CAUSE_INTERRUPT != 0;
+                let between = is_fetch(state.scause()) || state.scause() & CAUSE_INTERRUPT != 0;
                 self.events(rng, At { trapped: true, between }, coverage, &mut actions);
                 return actions;
             }
@@ -321,7 +320,8 @@ impl<'a> Host<'a> {
         let interrupt = state.scause() & CAUSE_INTERRUPT != 0;
         let number = (state.scause() & !CAUSE_INTERRUPT) as usize;
         let offset = match offset_of(state.sepc()) {
-            Some(offset) if interrupt => Some(offset),
+            // What could not be fetched is not left out either: it may guard what comes next.
+            Some(offset) if interrupt || is_fetch(state.scause()) => Some(offset),
             Some(offset) => {
                 let len = if instruction(state.sepc(), memory) & 3 == 3 { 4 } else { 2 };
                 offset_of(CODE + offset + len)
@@ -389,9 +389,9 @@ impl<'a> Host<'a> {
             if rng.chance(60) { u64::MAX } else { rng.word() } & self.interrupts.enabled();
         let time = if interrupt != Some(irq::TIMER) && rng.chance(20) {
             coverage.note("interrupt: timer in the past");
-            *rng.pick(&TIMES[..2])
+            PAST
         } else {
-            *rng.pick(&TIMES[2..])
+            *rng.pick(&NEVER)
         };
         let csrs: [u64; CSRS.len()] = [
             told.pc,
@@ -452,6 +452,10 @@ struct Refused {
     needs: AccessKind,
     /// Whether a device can answer.
     device: bool,
+}
+
+fn is_fetch(code: u64) -> bool {
+    [cause::FETCH_ACCESS, cause::FETCH_PAGE].contains(&code)
 }
 
 fn random_perms(rng: &mut Rng) -> Option<Perms> {

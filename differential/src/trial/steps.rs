@@ -20,8 +20,9 @@ use crate::rng::Rng;
 pub(super) const CALL: u64 = 0x0a00_0100;
 /// How many of them.
 const CALLS: u64 = 256;
-/// Times that have come, and times that will not while somebody looks.
-pub(super) const TIMES: [u64; 4] = [0, 1, u64::MAX, 1 << 62];
+/// The time that has come on any hart, and times that will not while somebody looks.
+pub(super) const PAST: u64 = 0;
+pub(super) const NEVER: [u64; 2] = [u64::MAX, 1 << 62];
 
 /// SBI's timer extension.
 const SBI_TIME: i64 = 0x5449_4d45;
