@@ -2,8 +2,6 @@
 //! right in one thing is found out.
 #![allow(unsafe_code)] // gives vCPUs their memory
 
-use std::cell::Cell;
-
 use axvcpu::{AxResult, AxVCpuExitReason as Exit};
 use axvcpu_cli::hal::LinuxHal;
 use axvcpu_cli::memory::GuestRam;
@@ -35,6 +33,9 @@ fn hart() -> Hart {
     Hart { machine, _ram: ram }
 }
 
+/// Kinds of actions.
+type Which = fn(&Action) -> bool;
+
 /// What a hart does wrong.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -47,7 +48,7 @@ enum Fault {
     /// The exit is told as another.
     Exit { exit: usize },
     /// All of the hypervisor's actions of a kind are forgotten.
-    Forgets(fn(&Action) -> bool),
+    Forgets(Which),
     /// The run after an exit does not end.
     Hangs { exit: usize },
 }
@@ -56,7 +57,7 @@ struct Faulty {
     hart: Hart,
     fault: Fault,
     exits: usize,
-    now: Cell<bool>,
+    forgot: bool,
 }
 
 impl Faulty {
@@ -101,7 +102,7 @@ impl Side for Faulty {
 
     fn act(&mut self, action: Action) -> Result<(), String> {
         match (self.fault, action) {
-            (Fault::Forgets(which), action) if which(&action) => self.now.set(true),
+            (Fault::Forgets(which), action) if which(&action) => self.forgot = true,
             _ => self.hart.machine.act(action)?,
         }
         Ok(())
@@ -109,7 +110,7 @@ impl Side for Faulty {
 }
 
 fn faulty(fault: Fault) -> Faulty {
-    Faulty { hart: hart(), fault, exits: 0, now: Cell::new(false) }
+    Faulty { hart: hart(), fault, exits: 0, forgot: false }
 }
 
 fn found(seed: u64, fault: Fault) -> Option<Difference> {
@@ -176,7 +177,7 @@ fn another_exit_or_none_is_found() {
 /// Of each kind of action: a hart to which it does not come is found out, within a few trials.
 #[test]
 fn actions_that_are_forgotten_are_found() {
-    let kinds: [(&str, fn(&Action) -> bool); 10] = [
+    let kinds: [(&str, Which); 10] = [
         ("answer", |action| matches!(action, Action::Answer(_))),
         ("fail", |action| matches!(action, Action::Fail)),
         ("retry", |action| matches!(action, Action::Retry)),
@@ -195,7 +196,7 @@ fn actions_that_are_forgotten_are_found() {
             // A vCPU that was not answered cannot be run: that is a difference too.
             follow(&trial, &mut hart().machine, &mut second, |_| false, &mut Coverage::default())
                 .unwrap()
-                .filter(|_| second.now.get())
+                .filter(|_| second.forgot)
         });
         assert!(result.is_some(), "without '{kind}' nothing differs");
     }

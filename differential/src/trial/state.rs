@@ -188,7 +188,12 @@ mod tests {
 
     #[test]
     fn too_little_is_no_state() {
-        let of = |count: usize| State::of(|f| Ok((0..count).for_each(|_| f(0))));
+        let of = |count: usize| {
+            State::of(|f| {
+                (0..count).for_each(|_| f(0));
+                Ok(())
+            })
+        };
         assert!(of(WORDS - 1).is_err());
         assert!(of(WORDS).is_ok() && of(WORDS + 1).is_ok());
     }

@@ -43,6 +43,10 @@ fn flags(rng: &mut Rng) -> u64 {
     flags
 }
 
+fn user(rng: &mut Rng) -> u64 {
+    if rng.chance(50) { pte::U } else { 0 }
+}
+
 /// A random entry that may change, and what is written there.
 pub(super) fn entry(rng: &mut Rng) -> (u64, u64) {
     match rng.below(12) {
@@ -54,12 +58,12 @@ pub(super) fn entry(rng: &mut Rng) -> (u64, u64) {
             (slot(ALIAS, 1), pte::new(table(0), pte::V | extra))
         }
         3 => {
-            let flags = pte::V | pte::A | pte::D | pte::RWX | rng.below(2) * pte::U;
+            let flags = pte::V | pte::A | pte::D | pte::RWX | user(rng);
             let page = rng.below(2);
             (slot(DEVICE_PAGES + page * PAGE_SIZE, 0), pte::new(DEVICE + page * PAGE_SIZE, flags))
         }
         4 => {
-            let flags = pte::V | pte::A | pte::D | pte::RWX | rng.below(2) * pte::U;
+            let flags = pte::V | pte::A | pte::D | pte::RWX | user(rng);
             (slot(BEYOND_PAGE, 0), pte::new(BEYOND, flags))
         }
         5 => {
