@@ -87,7 +87,7 @@ fn write_handler(a: &mut Asm) {
     a.sret();
 }
 
-fn emit(a: &mut Asm, name: &str, values: &[i64]) {
+pub(crate) fn emit(a: &mut Asm, name: &str, values: &[i64]) {
     let word = lookup(name).and_then(|insn| Some((insn.encode(values)?, insn.len())));
     match word.unwrap_or_else(|| panic!("{name} cannot take {values:?}")) {
         (word, 2) => a.half(word as u16),

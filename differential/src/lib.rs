@@ -3,7 +3,8 @@
 //! A program is made from a seed ([`generate`]) and covers all of user mode: RV64GC with Zba, Zbb and Zbs,
 //! with operands at the edges and results that are used at once. Many of them share one image ([`image`]), whose
 //! driver runs one after the other, in S-mode or behind page tables ([`paging`]), and hands out what each leaves
-//! behind ([`result`]). Others do little but leave ([`exits`]). The supervisor's side of the architecture has cases of its own ([`supervisor`]).
+//! behind ([`result`]). Others do little but leave ([`exits`]). The supervisor's side of the architecture has cases of its
+//! own ([`supervisor`]), and trials, in which a hypervisor does to guests whatever it can ([`trial`]).
 //!
 //! Whoever has two implementations runs an image on both; what they leave behind must be the same.
 #![cfg_attr(not(test), no_std)]
@@ -22,3 +23,4 @@ pub mod result;
 pub mod rng;
 pub mod shrink;
 pub mod supervisor;
+pub mod trial;

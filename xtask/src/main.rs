@@ -16,6 +16,7 @@ mod progress;
 mod run;
 mod soak;
 mod test;
+mod trials;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ enum Command {
     ConformanceTable(test::table::Options),
     /// Run the fuzz targets with libFuzzer
     Fuzz(fuzz::Options),
+    /// Hold hardware virtualization to the software hart, in random trials
+    Trials(trials::Options),
     /// Let guests leave very often while other threads want everything of them
     Soak(soak::Options),
     /// Measure speed, next to QEMU's
@@ -69,6 +72,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Test(options) => test::command(&options),
         Command::ConformanceTable(options) => test::table::command(&options),
         Command::Fuzz(options) => fuzz::command(&options),
+        Command::Trials(options) => trials::command(&options),
         Command::Soak(options) => soak::command(&options),
         Command::Bench(options) => bench::command(&options),
         Command::Book(options) => book::command(&options),

@@ -54,6 +54,11 @@ impl Edges {
         self.waiting != 0
     }
 
+    /// The guest's own vector, when `stvec` is what its hart holds.
+    pub(crate) fn visible_vector(&self, stvec: u64) -> u64 {
+        self.vector.filter(|_| stvec & !3 == HOOK).unwrap_or(stvec)
+    }
+
     /// The guest has taken a trap with this `scause`.
     fn taken(&mut self, cause: u64) {
         if cause & CAUSE_INTERRUPT != 0 {

@@ -61,7 +61,7 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
     }
 
     /// Whether the guest was in its supervisor mode.
-    fn in_supervisor(&self) -> bool {
+    pub(crate) fn in_supervisor(&self) -> bool {
         self.context.sstatus & sbits::SPP != 0
     }
 

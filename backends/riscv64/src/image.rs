@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use axvcpu::{AxError, AxResult};
-use axvcpu_riscv::csr::{num as snum, sstatus as sbits};
+use axvcpu_riscv::csr::{irq, num as snum, sstatus as sbits};
 
 use crate::hext::{self, num, sstatus};
 use crate::slot::{Slot, Vmid};
@@ -159,6 +159,21 @@ impl<'a> OnCpu<'a> {
         self.slot.resident.is(self.me)
     }
 
+    /// The registers, wherever they are.
+    pub(crate) fn registers(mut self) -> Registers {
+        let fp = self.slot.features().fp;
+        let resident = self.is_resident();
+        let image = self.image();
+        if !resident {
+            return image.registers();
+        }
+        if fp {
+            image.save_fp();
+        }
+        image.take_vs();
+        Registers { vsip: csr::read::<{ num::VSIP }>(), ..image.registers() }
+    }
+
     /// Puts this vCPU's registers and stage 2 into the hart, in the place of whoever's are there.
     pub(crate) fn load(mut self) {
         self.evict_resident();
@@ -211,10 +226,7 @@ impl<'a> OnCpu<'a> {
         if status & sstatus::VS != 0 && !image.vector.is_empty() {
             image.save_vector();
         }
-        image.vs = VsRegisters::save();
-        if image.own_timer {
-            image.timer = csr::read::<{ num::VSTIMECMP }>();
-        }
+        image.take_vs();
         shared.ask(todo::LOAD);
         self.slot.resident.set(None);
     }
@@ -286,7 +298,33 @@ impl<'a> OnCpu<'a> {
     }
 }
 
+/// A copy of a vCPU's registers, to be looked at.
+pub(crate) struct Registers {
+    pub(crate) vs: VsRegisters,
+    pub(crate) vsip: u64,
+    pub(crate) timer: u64,
+    /// `f0` to `f31` and `fcsr`.
+    pub(crate) fp: [u64; 33],
+}
+
 impl Image {
+    /// As they are in memory.
+    pub(crate) fn registers(&self) -> Registers {
+        let Self { vs, timer, fp, .. } = *self;
+        let now = csr::read::<{ snum::TIME }>().wrapping_add(self.time_offset);
+        let fired = if self.own_timer && timer <= now { hext::guest_level(irq::TIMER) } else { 0 };
+        let vsip = (vs.hvip & hext::GUEST_INTERRUPTS | fired) >> 1;
+        Registers { vs, vsip, timer, fp }
+    }
+
+    /// Takes the hart's registers for VS-mode, which are this guest's, over into memory.
+    fn take_vs(&mut self) {
+        self.vs = VsRegisters::save();
+        if self.own_timer {
+            self.timer = csr::read::<{ num::VSTIMECMP }>();
+        }
+    }
+
     /// Takes the hart's floating-point registers, which are this guest's, over into memory.
     pub(crate) fn save_fp(&mut self) {
         let registers = self.fp.as_mut_ptr();

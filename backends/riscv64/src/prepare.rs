@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // writes guest registers
 
 use axvcpu::AxVCpuHal;
-use axvcpu_riscv::csr::{num as snum, sstatus as sbits};
+use axvcpu_riscv::csr::{irq, num as snum, sstatus as sbits};
 
 use crate::edge::vector_of;
 use crate::hext::{num, sstatus};
@@ -108,10 +108,10 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
         }
     }
 
-    /// Nanoseconds until the guest's timer fires; `None` if it is not set.
+    /// Nanoseconds until the guest's timer ends a wait; `None` if it is not set, or its interrupt is not enabled.
     pub(crate) fn ns_to_timer(&self) -> Option<u64> {
         let ticks = self.deadline();
-        if ticks == u64::MAX {
+        if ticks == u64::MAX || csr::read::<{ num::VSIE }>() & 1 << irq::TIMER == 0 {
             return None;
         }
         let ns = u128::from(ticks.saturating_sub(self.now())) * 1_000_000_000;

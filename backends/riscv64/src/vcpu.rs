@@ -14,7 +14,7 @@ use axvcpu_riscv::paging::{Mode, SV39X4, SV48X4, SV57X4};
 
 use crate::edge::Edges;
 use crate::hext::{cause, hstatus};
-use crate::image::{Image, OnCpu, Shared, todo};
+use crate::image::{Image, OnCpu, Registers, Shared, todo};
 use crate::percpu::features;
 use crate::sbi;
 use crate::slot::{self, Slot};
@@ -160,6 +160,50 @@ impl<H: AxVCpuHal> RiscvVCpu<H> {
 
     pub(crate) fn timebase(&self) -> u64 {
         self.timebase
+    }
+
+    /// Hands what a guest can read of its hart to `f`, as of its last exit, 64 bits at a time, always in the same
+    /// order: `x0` to `x31`, `f0` to `f31`, the program counter, 1 in U-mode and else 0, and what the guest calls
+    /// `sstatus`, `sie`, `sip`, `stvec`, `scounteren`, `senvcfg`, `sscratch`, `sepc`, `scause`, `stval`, `stimecmp`,
+    /// `satp`, `fflags` and `frm`. For comparisons with another hart. Vectors are not part of it, and neither is what
+    /// has been asked for since the exit and waits for the next entry.
+    ///
+    /// # Errors
+    ///
+    /// [`WrongCpu`](AxError::WrongCpu) on another CPU than the one it is bound to.
+    pub fn visit_state(&self, f: impl FnMut(u64)) -> AxResult {
+        let context = &self.context;
+        let Registers { vs, vsip, timer, fp } = match self.cpu {
+            Some(bound) if bound != H::cpu_id() => {
+                return Err(AxError::WrongCpu { bound, current: H::cpu_id() });
+            }
+            Some(_) => self.on_cpu().registers(),
+            // SAFETY: not bound, so nobody else reaches the image.
+            None => unsafe { self.shared().image() }.registers(),
+        };
+        let stimecmp = if context.own_timer != 0 { timer } else { context.deadline };
+        let user = u64::from(!self.in_supervisor());
+        let [f_registers @ .., fcsr] = fp;
+        let rest = [
+            context.pc,
+            user,
+            vs.vsstatus,
+            vs.vsie,
+            vsip,
+            self.edges.visible_vector(vs.vstvec),
+            vs.scounteren,
+            vs.senvcfg,
+            vs.vsscratch,
+            vs.vsepc,
+            vs.vscause,
+            vs.vstval,
+            stimecmp,
+            vs.vsatp,
+            fcsr & 0x1f,
+            fcsr >> 5 & 7,
+        ];
+        context.x.iter().chain(&f_registers).chain(&rest).copied().for_each(f);
+        Ok(())
     }
 
     /// Enters the guest, after what has been asked for.

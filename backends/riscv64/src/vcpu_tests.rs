@@ -357,6 +357,7 @@ fn interrupts_there_are_not() {
 #[test]
 fn without_sstc_the_hosts_timer_stands_in() {
     let mut vcpu = vcpu(RiscvConfig { sstc: false, time_offset: 1000, ..RiscvConfig::new() });
+    model::put(num::VSIE, 1 << irq::TIMER);
     model::put(snum::TIME, 5000); // 6000 for the guest
     vcpu.timer_call(true, 7000);
     assert_eq!((ARMED.get(), vcpu.context.armed), (6000, 7000));
@@ -405,6 +406,95 @@ fn wfi_waits_only_for_what_is_enabled_and_not_there() {
     vcpu.context.sstatus &= !sbits::SPP;
     assert_eq!(trapped(&mut vcpu, wfi), None);
     assert_eq!(model::get(num::VSCAUSE), cause::ILLEGAL);
+}
+
+/// Found by the differential trials: a timer that had fired and was masked had its guest woken at once, for ever.
+#[test]
+fn a_masked_timer_ends_no_wait() {
+    for sstc in [true, false] {
+        let mut vcpu = vcpu(RiscvConfig { sstc, ..RiscvConfig::new() });
+        model::put(snum::STVAL, crate::decode::WFI.into());
+        model::put(snum::TIME, 5000);
+        vcpu.timer_call(true, 1000);
+        model::put(num::VSIE, 1 << irq::EXTERNAL);
+        let wfi = trap(hcause::VIRTUAL_INSTRUCTION);
+        assert_eq!(trapped(&mut vcpu, wfi), Some(Exit::Halt { wake_after_ns: None }));
+        vcpu.timer_call(true, 6000);
+        assert_eq!(trapped(&mut vcpu, wfi), Some(Exit::Halt { wake_after_ns: None }));
+        model::put(num::VSIE, 1 << irq::TIMER);
+        let wake_after_ns = Some(100_000);
+        assert_eq!(trapped(&mut vcpu, wfi), Some(Exit::Halt { wake_after_ns }));
+        vcpu.unbind().unwrap();
+    }
+}
+
+/// All that [`RiscvVCpu::visit_state`] hands out, by its place.
+fn state(vcpu: &RiscvVCpu<Hal>) -> std::vec::Vec<u64> {
+    let mut words = std::vec::Vec::new();
+    vcpu.visit_state(|word| words.push(word)).unwrap();
+    words
+}
+
+#[test]
+fn the_state_is_what_the_guest_reads() {
+    const SIP: usize = 68;
+    const STVEC: usize = 69;
+    const STIMECMP: usize = 76;
+    let mut vcpu = vcpu(RiscvConfig::new());
+    vcpu.context.x[31] = 31;
+    vcpu.prepare();
+    let registers = [
+        (num::VSSTATUS, 66),
+        (num::VSIE, 67),
+        (num::VSIP, SIP),
+        (num::VSTVEC, STVEC),
+        (snum::SCOUNTEREN, 70),
+        (snum::SENVCFG, 71),
+        (num::VSSCRATCH, 72),
+        (num::VSEPC, 73),
+        (num::VSCAUSE, 74),
+        (num::VSTVAL, 75),
+        (num::VSTIMECMP, STIMECMP),
+        (num::VSATP, 77),
+    ];
+    for (register, place) in registers {
+        model::put(register, 0x8000_0000 + 8 * place as u64);
+    }
+    let words = state(&vcpu);
+    assert_eq!(words.len(), 80);
+    assert_eq!((words[31], words[64], words[65]), (31, CODE, 0));
+    for (register, place) in registers {
+        assert_eq!(words[place], 0x8000_0000 + 8 * place as u64, "{register:#x}");
+    }
+    vcpu.context.sstatus &= !sbits::SPP;
+    assert_eq!(state(&vcpu)[65], 1, "a user");
+
+    // What an edge has put in the place of the guest's vector is not the guest's.
+    vcpu.inject_interrupt(irq::EXTERNAL).unwrap();
+    vcpu.prepare();
+    assert_ne!(model::get(num::VSTVEC), words[STVEC]);
+    assert_eq!(state(&vcpu)[STVEC], words[STVEC]);
+    model::put(num::VSTVEC, 0x8000_4000); // the guest has written it since
+    assert_eq!(state(&vcpu)[STVEC], 0x8000_4000);
+
+    // It stays the same when it is taken out of the hart, what is pending included.
+    model::put(num::HVIP, guest_level(irq::SOFTWARE));
+    model::put(num::VSIP, 1 << irq::SOFTWARE | 1 << irq::TIMER);
+    model::put(num::VSTIMECMP, 100);
+    model::put(snum::TIME, 100);
+    let bound = state(&vcpu);
+    vcpu.unbind().unwrap();
+    assert_eq!(state(&vcpu), bound);
+    assert_eq!((bound[SIP], bound[STIMECMP]), (1 << irq::SOFTWARE | 1 << irq::TIMER, 100));
+}
+
+#[test]
+fn the_state_is_not_told_elsewhere() {
+    let vcpu = vcpu(RiscvConfig::new());
+    let elsewhere = std::thread::spawn(move || (vcpu.visit_state(|_| panic!("told")), vcpu));
+    let (told, mut vcpu) = elsewhere.join().unwrap();
+    assert!(matches!(told, Err(AxError::WrongCpu { .. })), "{told:?}");
+    vcpu.unbind().unwrap();
 }
 
 #[test]

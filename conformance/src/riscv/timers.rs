@@ -13,7 +13,7 @@ const TIMER: u64 = CAUSE_INTERRUPT | irq::TIMER as u64;
 /// What cases wait for: long enough to see that somebody waits, short enough for many of them.
 const DELAY_NS: u64 = 2_000_000;
 
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
+pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 11] {
     [
         ("timer: stimecmp in the past interrupts at once", past),
         ("timer: stimecmp while the guest runs", by_register_running),
@@ -23,6 +23,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 10] {
         ("timer: the legacy call", by_legacy_call),
         ("timer: pending until it is set anew", pending),
         ("timer: not armed, it names no time to wait", not_armed),
+        ("timer: masked, it names no time to wait", masked),
         ("timer: survives unbinding", unbound),
         ("time: goes on, also while the guest waits", time),
     ]
@@ -222,6 +223,29 @@ fn pending<S: Subject>(subject: &S) -> Verdict {
         for expected in [1 << irq::TIMER, 1 << irq::TIMER, 1 << irq::TIMER, 0] {
             ensure_eq!(bench.hart().report()?, expected, "sip");
         }
+    }
+    Ok(())
+}
+
+/// What a masked timer does ends no wait: a hypervisor that wakes its guest then does so for nothing, and for ever if the
+/// time has come.
+fn masked<S: Subject>(subject: &S) -> Verdict {
+    for by in ways(subject) {
+        let bench = Bench::boot(subject, |g| {
+            g.enable_interrupts(1 << irq::EXTERNAL);
+            g.li(A0, 0);
+            g.set_timer(by);
+            g.wfi(); // has come
+            g.time_after(subject, DELAY_NS);
+            g.set_timer(by);
+            g.wfi(); // will come
+            g.mark(1);
+        })?;
+        for _ in 0..2 {
+            ensure_eq!(bench.hart().halt()?, None, "nanoseconds to wait");
+            bench.vcpu().wake();
+        }
+        bench.hart().mark(1)?;
     }
     Ok(())
 }

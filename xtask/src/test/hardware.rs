@@ -13,6 +13,7 @@ use crate::assets::qemu;
 use crate::assets::write_whole;
 use crate::machine::Machine;
 use crate::progress::Step;
+use crate::trials::{self, NO_MORE_THAN_SOFT};
 use crate::{assets, bare, proc};
 
 /// The processors the suite runs on. For RISC-V: everything the backend can use; a
@@ -63,33 +64,30 @@ fn run(report: &mut Report, arch: Bare) -> Result<()> {
     Ok(())
 }
 
-/// The comparisons: what the program is told, and what with which processor.
-const COMPARISONS: &[(&str, &str)] = &[
-    ("mode=bare seed=0 cases=1000", Bare::Riscv64.cpu()),
-    ("mode=paging seed=1000 cases=1000", Bare::Riscv64.cpu()),
-    ("mode=bare seed=2000 cases=50 length=2000", "rv64,sstc=off"),
-    ("mode=exits seed=0 cases=400", Bare::Riscv64.cpu()),
-    ("mode=supervisor seed=0 cases=5", NO_MORE_THAN_SOFT),
+/// The comparisons: what the program is told, with which processor, and with
+/// how many of them.
+const COMPARISONS: &[(&str, &str, u32)] = &[
+    ("mode=bare seed=0 cases=1000", Bare::Riscv64.cpu(), 1),
+    ("mode=paging seed=1000 cases=1000", Bare::Riscv64.cpu(), 1),
+    ("mode=bare seed=2000 cases=50 length=2000", "rv64,sstc=off", 1),
+    ("mode=exits seed=0 cases=400", Bare::Riscv64.cpu(), 1),
+    ("mode=supervisor seed=0 cases=5", NO_MORE_THAN_SOFT, 1),
+    ("mode=trials seed=0 cases=300 length=150", NO_MORE_THAN_SOFT, trials::HARTS),
 ];
-
-/// A processor without what the software hart has not: where instructions that
-/// are illegal on one of the two matter, they must be on both.
-const NO_MORE_THAN_SOFT: &str = "rv64,zfa=off,zbc=off,zicbom=off,zicbop=off,zicboz=off,zawrs=off,\
-                                 zihintntl=off,zihintpause=off,svadu=off,svvptc=off,pmu-mask=0";
 
 /// Runs random programs on both harts; the part of the stage of comparisons
 /// that is about hardware virtualization.
 pub(super) fn compare(report: &mut Report) -> Result<()> {
     let qemu = qemu::fetch(Arch::Riscv64)?;
     let image = bare::image("differential", Bare::Riscv64)?;
-    for (append, cpu) in COMPARISONS {
+    for &(append, cpu, harts) in COMPARISONS {
         let name = format!("riscv64 and soft: {append}");
         let step = Step::new(name.as_str());
-        let result = program(Bare::Riscv64, &qemu.system, &image, cpu, 1, append);
+        let result = program(Bare::Riscv64, &qemu.system, &image, cpu, harts, append);
         drop(step);
         report.check(
             &name,
-            result.and_then(|text| agreed(&text).with_context(|| proc::tail(&text, 40))),
+            result.and_then(|text| agreed(&text).with_context(|| proc::tail(&text, 60))),
         );
     }
     Ok(())

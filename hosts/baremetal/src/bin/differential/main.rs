@@ -2,9 +2,10 @@
 //! leave every register and every byte of memory the same, and come to the same exits with the same registers.
 //!
 //! On its command line: `mode=bare` (programs in S-mode), `mode=paging` (in U-mode behind page tables, with timer
-//! interrupts), `mode=exits` (guests that do little but leave, in S-mode) or `mode=supervisor` (cases for the supervisor,
-//! 1000 to a seed); `seed=N`, the first; `cases=N`, how many seeds; `length=N`, instructions in a program. Without a
-//! mode, all of them.
+//! interrupts), `mode=exits` (guests that do little but leave, in S-mode), `mode=supervisor` (cases for the supervisor,
+//! 1000 to a seed) or `mode=trials` (guests with a random state of their supervisor, faults and interrupts, compared
+//! as a whole at every exit); `seed=N`, the first; `cases=N`, how many seeds; `length=N`, instructions in a program,
+//! and exits in a trial. Without a mode, all of them.
 //!
 //! The software hart is the reference for what both must agree on. Not compared is what an implementation chooses:
 //! counters and time, which no program reads, and cases that a timer had to end.
@@ -16,6 +17,7 @@ extern crate alloc;
 mod exits;
 mod pair;
 mod side;
+mod trials;
 
 use alloc::format;
 use alloc::string::String;
@@ -25,6 +27,7 @@ use axvcpu_baremetal::{Machine, print, println, status};
 use axvcpu_differential::{generate, shrink};
 
 use pair::Pair;
+use trials::Trials;
 
 axvcpu_baremetal::main!(differential);
 
@@ -45,13 +48,16 @@ enum Mode {
     Exits,
     /// Cases for the supervisor instead of programs.
     Supervisor,
+    /// Guests with a random state of their supervisor.
+    Trials,
 }
 
-const MODES: [(&str, Mode); 4] = [
+const MODES: [(&str, Mode); 5] = [
     ("bare", Mode::Bare),
     ("paging", Mode::Paging),
     ("exits", Mode::Exits),
     ("supervisor", Mode::Supervisor),
+    ("trials", Mode::Trials),
 ];
 
 /// What the command line says.
@@ -116,7 +122,8 @@ fn differential(machine: &'static Machine) -> u8 {
             continue;
         }
         let result = match mode {
-            Mode::Supervisor => match more_than_soft(machine.isa()) {
+            Mode::Supervisor | Mode::Trials => match more_than_soft(machine.isa()) {
+                None if mode == Mode::Trials => trials(&options, machine.timebase()),
                 None => one_by_one(&options, 10, name, |seed| pair.supervisor(seed)),
                 // Instructions that are illegal for one of the two are no difference worth a report.
                 Some(extension) if options.mode.is_none() => {
@@ -232,6 +239,21 @@ fn report(
     Ok(())
 }
 
+/// Does the trials, and answers how many went the same way on both and how many did not.
+fn trials(options: &Options, timebase: u64) -> Result<(u64, u64), String> {
+    /// So many that everything has to have happened.
+    const MANY: u64 = 200;
+
+    let mut trials = Trials::new(timebase)?;
+    let result = one_by_one(options, 200, "trials", |seed| trials.compare(seed, options.length))?;
+    let coverage = trials.coverage();
+    print!("{}", coverage.text());
+    if coverage.count("trial") >= MANY {
+        coverage.check()?;
+    }
+    Ok(result)
+}
+
 /// Compares what each seed stands for, and answers how many seeds passed and failed.
 fn one_by_one(
     options: &Options,
@@ -247,7 +269,12 @@ fn one_by_one(
         };
         failed += 1;
         print!("seed {seed}: {text}");
-        println!("repeat with: mode={mode} seed={seed} cases=1 length={}\n", options.length);
+        let length = options.length;
+        println!("repeat with: mode={mode} seed={seed} cases=1 length={length}");
+        if mode == "trials" {
+            println!("or: cargo xtask trials --seed {seed} --cases 1 --exits {length}");
+        }
+        println!();
         if failed == ENOUGH {
             break;
         }
