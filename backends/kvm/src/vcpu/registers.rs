@@ -117,6 +117,8 @@ impl<H: AxVCpuHal> KvmVCpu<H> {
         } else {
             registers.rip = entry.wrapping_sub(base);
         }
+        // What the last instruction failed with would be delivered there.
+        self.drop_exception()?;
         self.set_registers(registers);
         Ok(())
     }
