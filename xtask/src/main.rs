@@ -11,6 +11,7 @@ mod fixed;
 mod fuzz;
 mod l1;
 mod machine;
+mod miri;
 mod proc;
 mod progress;
 mod run;
@@ -43,6 +44,8 @@ enum Command {
     ConformanceTable(test::table::Options),
     /// Run the fuzz targets with libFuzzer
     Fuzz(fuzz::Options),
+    /// Run tests under Miri, if it is here
+    Miri,
     /// Let guests leave very often while other threads want everything of them
     Soak(soak::Options),
     /// Measure speed, next to QEMU's
@@ -69,6 +72,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Test(options) => test::command(&options),
         Command::ConformanceTable(options) => test::table::command(&options),
         Command::Fuzz(options) => fuzz::command(&options),
+        Command::Miri => miri::command(),
         Command::Soak(options) => soak::command(&options),
         Command::Bench(options) => bench::command(&options),
         Command::Book(options) => book::command(&options),
