@@ -81,11 +81,14 @@ struct Program {
     made: u64,
 }
 
+/// What makes the calls of a program.
+type Body = fn(&mut Program);
+
 pub(crate) fn guests() -> Result<Vec<Guest>, Box<dyn Error>> {
     let mut guests = Vec::new();
     for cpus in [1, 4] {
         // The other CPUs wait until they are started, and nobody does it: what takes long is not repeated with them.
-        let programs: &[(&str, fn(&mut Program))] = match cpus {
+        let programs: &[(&str, Body)] = match cpus {
             1 => &[
                 ("ports-read", Program::read_ports),
                 ("ports-written", Program::write_ports),

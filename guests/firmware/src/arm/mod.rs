@@ -132,7 +132,8 @@ fn calls(cpus: u32, others: Others) -> Vec<Call> {
     // Features of everything.
     for function in [id::PSCI_FEATURES, id::ARCH_FEATURES] {
         for number in 0..0x20 {
-            for asked in [0x8400_0000 + number, 0xc400_0000 + number, HIGH | 0x8400_0000 + number] {
+            for asked in [0x8400_0000 + number, 0xc400_0000 + number, HIGH | (0x8400_0000 + number)]
+            {
                 add(function, [asked, 0, 0], [0; 4]);
             }
         }

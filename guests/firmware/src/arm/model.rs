@@ -67,7 +67,7 @@ pub(super) fn expected(call: [u64; 8], cpus: u32, others: Others) -> Option<Expe
             id::AFFINITY_INFO if first == 0 || others == Others::On => One(0),
             id::AFFINITY_INFO => Any, // on, off, or about to be on
             id::CPU_ON => {
-                let entry = second % 4 == 0 && second >= RAM && second <= RAM_END - 4;
+                let entry = second % 4 == 0 && (RAM..=RAM_END - 4).contains(&second);
                 let is_on = first == 0 || others == Others::On;
                 match (exists, entry) {
                     (false, true) => One(INVALID_PARAMETERS),

@@ -193,8 +193,10 @@ pub(crate) fn guests() -> Result<Vec<Guest>, Box<dyn Error>> {
     let image = Program::new(cpus, &calls).storm(true)?;
     let sum = made * u64::from(cpus);
     guests.push(Guest::sweep("storm".into(), cpus, image, sum).of(&calls, REGISTERS));
-    let image = Program::new(cpus, &calls).storm(false)?;
-    guests.push(Guest::sweep("storm-cut-short".into(), cpus, image, made).of(&calls, REGISTERS));
+    // Hart 0 says that it is done while the others are not: nobody else may print, or lines would mix.
+    let silent: Vec<_> = calls.into_iter().filter(|call| !model::prints(call.registers)).collect();
+    let (made, image) = (silent.len() as u64, Program::new(cpus, &silent).storm(false)?);
+    guests.push(Guest::sweep("storm-cut-short".into(), cpus, image, made).of(&silent, REGISTERS));
     for (name, call, ended) in ends() {
         for cpus in [1, 4] {
             guests.push(Guest::end(format!("{name}-{cpus}"), cpus, end(call)?, ended));

@@ -119,6 +119,12 @@ pub(super) fn expected(call: [u64; 8], cpus: u32, others: Others) -> Option<Expe
     }
 }
 
+/// Whether it is a function that prints.
+pub(super) fn prints(call: [u64; 8]) -> bool {
+    let [extension, function, ..] = call;
+    matches!((extension, function), (legacy::PUTCHAR, _) | (DBCN, 0 | 2))
+}
+
 /// Whether it is a function whose arguments depend on each other.
 pub(super) fn takes_several(extension: u64, function: u64) -> bool {
     match extension {
