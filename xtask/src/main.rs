@@ -11,6 +11,7 @@ mod fixed;
 mod fuzz;
 mod l1;
 mod machine;
+mod miri;
 mod proc;
 mod progress;
 mod run;
@@ -46,6 +47,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Hold hardware virtualization to the software hart, in random trials
     Trials(trials::Options),
+    /// Run tests under Miri, if it is here
+    Miri,
     /// Let guests leave very often while other threads want everything of them
     Soak(soak::Options),
     /// Measure speed, next to QEMU's
@@ -73,6 +76,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::ConformanceTable(options) => test::table::command(&options),
         Command::Fuzz(options) => fuzz::command(&options),
         Command::Trials(options) => trials::command(&options),
+        Command::Miri => miri::command(),
         Command::Soak(options) => soak::command(&options),
         Command::Bench(options) => bench::command(&options),
         Command::Book(options) => book::command(&options),

@@ -11,10 +11,11 @@ pub const NS_PER_TICK: u64 = 100;
 pub enum Clock {
     /// The host: a function that answers monotonic nanoseconds. Every vCPU of a machine gets the same one.
     Host(fn() -> u64),
-    /// The instructions the guest executes, one nanosecond each. A machine whose vCPUs share one
+    /// The instructions the guest executes, one nanosecond each. Traps take one as well, and accesses that fail a tick
+    /// more, or time would stand still where a vCPU does nothing else. A machine whose vCPUs share one
     /// [`VirtualClock`] and run in turn on one thread does the same thing every time, to the last instruction. So
-    /// that each gets its turn, a run comes back with [`Nothing`](axvcpu::AxVCpuExitReason::Nothing) after some
-    /// tens of thousands of instructions at the latest.
+    /// that each gets its turn, a run comes back with [`Nothing`](axvcpu::AxVCpuExitReason::Nothing) after
+    /// [so many](crate::SoftConfig::turn) instructions at the latest.
     Instructions(Arc<VirtualClock>),
 }
 

@@ -19,8 +19,8 @@ use crate::mmu::Stage2;
 /// Slices between two looks at the host's clock: some tens of microseconds.
 const SLICES_PER_CLOCK: u64 = 16;
 
-/// Slices after which a run on the instruction clock comes back by itself.
-const TURN: u64 = 64;
+/// Instructions after which a run on the instruction clock comes back by itself, unless its maker says otherwise.
+const TURN: u64 = 64 * SLICE as u64;
 
 /// How to make a [`SoftVCpu`].
 #[derive(Clone, Debug)]
@@ -29,12 +29,16 @@ pub struct SoftConfig {
     pub clock: Clock,
     /// The format of the stage-2 tables.
     pub stage2: Mode,
+    /// With [`Clock::Instructions`], how many instructions and traps a run is for before it comes back with
+    /// [`Nothing`](AxVCpuExitReason::Nothing); rounded to slices of about a thousand, and one at least. vCPUs that take
+    /// turns are interleaved more finely with less, at the price of more runs.
+    pub turn: u64,
 }
 
 impl SoftConfig {
-    /// Guest time from `clock`, stage 2 in Sv39x4.
+    /// Guest time from `clock`, stage 2 in Sv39x4, turns of some tens of thousands of instructions.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, stage2: SV39X4 }
+        Self { clock, stage2: SV39X4, turn: TURN }
     }
 }
 
@@ -48,6 +52,8 @@ pub struct SoftVCpu<H> {
     hart: Box<Hart>,
     entry: u64,
     stage2: Mode,
+    /// Slices in a turn.
+    turn: u64,
     hal: PhantomData<fn() -> H>,
 }
 
@@ -110,7 +116,7 @@ impl<H: AxVCpuHal> SoftVCpu<H> {
         hart.attention = true;
         let by_instructions = matches!(hart.clock, Clock::Instructions(_));
         // Slices are counted, not what they retire: a guest whose trap handler traps retires nothing.
-        let slices = if by_instructions { TURN } else { u64::MAX };
+        let slices = if by_instructions { self.turn } else { u64::MAX };
         for slice in 0..slices {
             if !go_on() {
                 break;
@@ -156,6 +162,7 @@ impl<H: AxVCpuHal> AxArchVCpu for SoftVCpu<H> {
             hart: Hart::new(config.clock)?,
             entry: 0,
             stage2: config.stage2,
+            turn: (config.turn / SLICE as u64).max(1),
             hal: PhantomData,
         })
     }

@@ -58,6 +58,17 @@ fn the_summary_for_programs_is_one_line_of_json() {
 }
 
 #[test]
+fn the_summary_tells_the_program_s_own_peak_of_memory() {
+    const OURS: usize = 256 << 20;
+    let large = vec![1_u8; OURS];
+    let done = guest(&guests::hello(Reset::Shutdown, false), &["--summary", "json"]);
+    assert_eq!(large.iter().map(|&byte| usize::from(byte)).sum::<usize>(), OURS); // it was there meanwhile
+    let (_, rest) = done.stderr.split_once(r#""peak_memory_bytes":"#).unwrap();
+    let peak = rest.split(',').next().unwrap().parse::<usize>().unwrap();
+    assert!((1 << 20..OURS / 2).contains(&peak), "{peak}");
+}
+
+#[test]
 fn quiet_is_quiet() {
     for options in [&["--quiet"][..], &["--no-summary"], &["--summary", "none"]] {
         let done = guest(&guests::hello(Reset::Shutdown, false), options);

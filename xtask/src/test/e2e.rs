@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Report, work_folder};
+use super::{Report, firmware, work_folder};
 use crate::arch::Arch;
 use crate::assets::{guest, initrd};
 use crate::proc::{self, Finished};
@@ -70,6 +70,7 @@ pub(super) fn run(report: &mut Report, quick: bool) -> Result<()> {
     setup.case(report, "a shell takes piped input", Setup::shell);
     setup.case(report, "damaged kernels hurt only themselves", Setup::damaged);
     setup.case(report, "random bytes hurt only themselves", Setup::random);
+    setup.case(report, "the firmware bears every call of every guest", Setup::firmware);
     setup.case(report, "two runs by instruction count are identical", Setup::deterministic);
     setup.case(report, "a closed output ends the run", Setup::output_closes);
     match proc::find("script") {
@@ -196,6 +197,17 @@ impl Setup {
         // not: ending without a word of why.
         let explained = done.timed_out || !done.stderr.trim().is_empty();
         ensure!(explained, "{} without a word of why", done.ended());
+        Ok(())
+    }
+
+    fn firmware(&self) -> Result<()> {
+        for guest in &firmware::guests(Arch::Riscv64)? {
+            let mut command = Command::new(&self.cli);
+            command.arg("run").arg("--kernel").arg(&guest.file).arg("--quiet");
+            let (memory, cpus) = (guest.memory.to_string(), guest.cpus.to_string());
+            let done = self.ends(command.args(["--memory", &memory, "--cpus", &cpus]))?;
+            guest.judge(&done.stdout, done.status.code()).with_context(|| said(&done))?;
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod differential;
 mod e2e;
+mod firmware;
 mod fuzz;
 mod hardware;
 mod hygiene;

@@ -4,7 +4,7 @@
 use axvcpu::{AccessWidth, AxError, AxResult, AxVCpuExitReason};
 
 use super::Hart;
-use crate::clock::Clock;
+use crate::clock::NS_PER_TICK;
 use crate::exec::R;
 use crate::mmu::{Access, Fault, Privilege};
 use crate::ram::{AtomicWidth, HostAddr, Width};
@@ -233,9 +233,7 @@ impl Hart {
         }
         self.pc = next;
         self.retired += 1;
-        if let Clock::Instructions(clock) = &self.clock {
-            clock.advance_by_ns(1);
-        }
+        self.pass_ns(1);
     }
 
     /// Forgets the access of the last exit: the instruction runs again.
@@ -252,6 +250,9 @@ impl Hart {
         self.pc = open.pc;
         self.retired -= u64::from(open.retired);
         self.trap(open.access.access_fault(), open.va);
+        // A bus that does not answer takes long. A hart whose trap handler is not there does nothing but this, and
+        // each time costs the host much more than an instruction.
+        self.pass_ns(NS_PER_TICK);
         Ok(())
     }
 

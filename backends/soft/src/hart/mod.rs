@@ -191,6 +191,13 @@ impl Hart {
         }
     }
 
+    /// Lets time pass, besides what instructions take of it, where it is not the host's.
+    pub(crate) fn pass_ns(&self, ns: u64) {
+        if let Clock::Instructions(clock) = &self.clock {
+            clock.advance_by_ns(ns);
+        }
+    }
+
     /// Brings the timer interrupt up to date.
     pub(crate) fn poll_timer(&mut self, left: i64) {
         if self.csr.stimecmp != u64::MAX || self.csr.sip & 1 << irq::TIMER != 0 {

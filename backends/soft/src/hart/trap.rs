@@ -26,9 +26,11 @@ impl Hart {
         self.pc = if vectored { base.wrapping_add(4 * (cause & !CAUSE_INTERRUPT)) } else { base };
         self.update_privilege();
         // A handler that traps at once retires nothing. So that it comes to the end of its slice all the same,
-        // a trap uses some of that up, without being counted as an instruction.
+        // a trap uses some of that up, without being counted as an instruction. Time passes, too: others may wait
+        // for it to do so.
         self.left -= 1;
         self.granted -= 1;
+        self.pass_ns(1);
     }
 
     /// `sret`: goes back to where the trap came from.

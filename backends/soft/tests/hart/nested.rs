@@ -294,7 +294,14 @@ fn no_paging_in_the_guest() {
 fn second_stage_formats_that_do_not_exist() {
     let make = |stage2| {
         let clock = Clock::Instructions(VirtualClock::new());
-        AxVCpu::<SoftVCpu<TestHal>>::new(0, 0, 0, None, SoftConfig { clock, stage2 }).err()
+        AxVCpu::<SoftVCpu<TestHal>>::new(
+            0,
+            0,
+            0,
+            None,
+            SoftConfig { stage2, ..SoftConfig::new(clock) },
+        )
+        .err()
     };
     for mode in [SV39, Mode { levels: 9, ..SV57X4 }, Mode { bits: 64, ..SV39X4 }] {
         assert_eq!(make(mode), Some(AxError::InvalidInput), "{mode:?}");

@@ -7,7 +7,7 @@ use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::sstatus::SPIE;
 use axvcpu_soft::{Clock, NS_PER_TICK};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, RAM};
 use crate::probe::{CODE, How, Probe, server};
 
 const TIMER: u64 = 1 << 63 | 5;
@@ -29,7 +29,7 @@ fn now(probe: &Probe) -> u64 {
     probe.get(A5)
 }
 
-/// An instruction takes a nanosecond, a tick 100 of them; waiting takes none.
+/// An instruction takes a nanosecond, and so does a trap; a tick 100 of them; waiting takes none.
 #[test]
 fn time_by_instructions() {
     let probe = Probe::bare();
@@ -51,13 +51,51 @@ fn time_by_instructions() {
         let expected = 2 * loops / NS_PER_TICK;
         assert!((expected..=expected + 1).contains(&ticks), "{ticks} for {loops} loops");
     }
-    assert_eq!(clock.now_ns(), probe.machine.instructions());
+    // What ends the probe's code is a trap, this far four times.
+    assert_eq!(clock.now_ns(), probe.machine.instructions() + 4);
     let before = now(&probe);
     assert!(before > start);
     clock.advance_to_ns(1_000_000_000);
     clock.advance_to_ns(5); // the past changes nothing
     let after = now(&probe);
     assert!((10_000_000..10_000_010).contains(&after), "{after}");
+}
+
+/// A hart that only traps executes nothing, and time passes all the same: others may wait for it.
+#[test]
+fn time_passes_for_a_hart_that_only_traps() {
+    let mut illegal = Asm::new(RAM);
+    let handler = illegal.label();
+    illegal.la(T1, handler);
+    illegal.csrw(csrs::STVEC, T1);
+    illegal.bind(handler);
+    illegal.word(0);
+    let mut nowhere = Asm::new(RAM);
+    nowhere.csrw(csrs::STVEC, ZERO);
+    nowhere.word(0);
+    // Within the hart, and by way of the hypervisor, whose answer is that there is nothing.
+    for (code, exits) in [(illegal, false), (nowhere, true)] {
+        let machine = Machine::new(code);
+        let clock = machine.clock.clone().unwrap();
+        let due = 1_000 * NS_PER_TICK;
+        for turn in 0.. {
+            assert!(turn < 2_000, "{} ns after so many turns", clock.now_ns());
+            let before = clock.now_ns();
+            match machine.run() {
+                AxVCpuExitReason::Nothing => assert!(!exits),
+                AxVCpuExitReason::NestedPageFault { .. } => {
+                    assert!(exits);
+                    machine.vcpu.fail_access().unwrap();
+                }
+                exit => panic!("{exit:?}"),
+            }
+            assert!(clock.now_ns() > before);
+            if clock.now_ns() >= due {
+                break;
+            }
+        }
+        assert!(machine.instructions() < 20);
+    }
 }
 
 static NOW: AtomicU64 = AtomicU64::new(0);

@@ -11,7 +11,7 @@ use super::{LIMIT, Setup, code, said, unharmed};
 use crate::arch::Bare;
 use crate::assets::{guest, initrd, qemu};
 use crate::proc::{self, Finished};
-use crate::test::Report;
+use crate::test::{Report, firmware};
 use crate::{bare, demo};
 
 /// Wrong usage of the host: it cannot do what it is for.
@@ -94,6 +94,7 @@ fn run_on(backend: &'static Backend, setup: &Setup, report: &mut Report) -> Resu
             on.no_virtualization(cpu, missing)
         });
     }
+    on.firmware(report)?;
     on.case(report, "wrong files and options are refused with code 2", Hardware::refused);
     on.case(report, "a closed output ends the run", Hardware::output_closes);
     Ok(())
@@ -190,6 +191,31 @@ impl Hardware<'_> {
         unharmed(&done)?;
         ensure!(done.stdout.contains("sum=5555"), "no answer from the shell{}", said(&done));
         ensure!(done.status.code() == Some(code::POWER_OFF), "{}{}", done.ended(), said(&done));
+        Ok(())
+    }
+
+    /// Guests that call their firmware with everything, on as many physical CPUs as they have and on a single one.
+    fn firmware(&self, report: &mut Report) -> Result<()> {
+        let guests = firmware::guests(self.backend.arch.guests())?;
+        let run = |guest: &firmware::Guest, physical: u32| {
+            let (memory, cpus) = (guest.memory.to_string(), guest.cpus.to_string());
+            let (physical, kernel) = (physical.to_string(), guest.file.to_string_lossy());
+            let arguments = ["--kernel", &kernel, "--memory", &memory, "--cpus", &cpus, "--quiet"];
+            let mut command = self.command(&arguments);
+            let done = proc::run(command.args(["--host-cpus", &physical]), &[], Some(LIMIT))?;
+            unharmed(&done)?;
+            guest.judge(&done.stdout, done.status.code()).with_context(|| said(&done))
+        };
+        for guest in guests.iter().filter(|guest| !guest.ends()) {
+            let shared = [1].into_iter().filter(|_| guest.cpus > 1);
+            for physical in [guest.cpus].into_iter().chain(shared) {
+                let name = format!("calls of the firmware: {} on {physical}", guest.name());
+                self.case(report, &name, |_| run(guest, physical));
+            }
+        }
+        self.case(report, "calls that end the machine, each in its own way", |_| {
+            guests.iter().filter(|guest| guest.ends()).try_for_each(|guest| run(guest, guest.cpus))
+        });
         Ok(())
     }
 

@@ -100,7 +100,7 @@ impl Machine {
         let ram = TestHal::alloc_contiguous(SIZE / FRAME).unwrap();
         let mut stage2 = Stage2::<TestHal>::new(mode).unwrap();
         stage2.map(GuestPhysAddr::new(RAM), ram, SIZE as u64, Perms::RWX).unwrap();
-        let config = SoftConfig { clock, stage2: mode };
+        let config = SoftConfig { stage2: mode, ..SoftConfig::new(clock) };
         let vcpu = AxVCpu::new(1, 0, 0, None, config).unwrap();
         // SAFETY: table and memory are dropped after the vCPU.
         unsafe { vcpu.setup(GuestPhysAddr::new(RAM), stage2.root(), ()).unwrap() };
@@ -112,7 +112,7 @@ impl Machine {
 
     /// Another vCPU of the machine, on no CPU yet. It must be dropped before the machine.
     pub fn another(&self, id: usize, clock: Clock, entry: u64) -> VCpu {
-        let config = SoftConfig { clock, stage2: self.stage2.format() };
+        let config = SoftConfig { stage2: self.stage2.format(), ..SoftConfig::new(clock) };
         let vcpu = AxVCpu::new(1, id, 0, None, config).unwrap();
         // SAFETY: the tests drop what this gives them before the machine.
         unsafe { vcpu.setup(GuestPhysAddr::new(entry), self.stage2.root(), ()).unwrap() };
