@@ -33,6 +33,7 @@ mod bench;
 mod exits;
 mod fences;
 pub mod generic;
+mod hostile;
 mod life;
 mod memory;
 mod percpu;

@@ -47,6 +47,17 @@ pub trait Subject {
         100
     }
 
+    /// How many bytes of host memory are in use, for guests that try to make it more. The default is for platforms that
+    /// cannot say.
+    fn memory_in_use(&self) -> Option<usize> {
+        None
+    }
+
+    /// How many more these may become while one vCPU runs: the backend's caches, which are full at some time.
+    fn caches(&self) -> usize {
+        0
+    }
+
     /// Calls `there` on another physical CPU while it calls `here` on this one, and comes back when both have.
     /// The default answers `false` and calls neither: there is no other CPU, and the cases about two of them are
     /// skipped.

@@ -190,7 +190,7 @@ fn encoding(random: &mut Random) -> u16 {
 }
 
 fn random_reads<S: Subject>(subject: &S) -> Verdict {
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut random = Random::new(1);
     let bench = Bench::boot(subject, |g| {
         for _ in 0..4000 {
             g.mrs(X21, encoding(&mut random));
@@ -203,7 +203,7 @@ fn random_reads<S: Subject>(subject: &S) -> Verdict {
 fn random_writes<S: Subject>(subject: &S) -> Verdict {
     // What decides where the guest's own handler is, and whether it runs undisturbed.
     const SPARED: [u16; 3] = [sys::SCTLR_EL1, sys::VBAR_EL1, sys::DAIF];
-    let mut random = Random(0xfedc_ba98_7654_3211);
+    let mut random = Random::new(1);
     let bench = Bench::boot(subject, |g| {
         for _ in 0..2500 {
             let register = encoding(&mut random);
@@ -246,7 +246,7 @@ fn random_instructions<S: Subject>(subject: &S) -> Verdict {
         subject,
         || {
             let result = (|| -> Verdict {
-                let mut random = Random(0x0123_4567_89ab_cdef);
+                let mut random = Random::new(1);
                 for round in 0..ROUNDS {
                     // A guest may have written over itself.
                     space.fill(CODE, &program)?;

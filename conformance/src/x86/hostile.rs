@@ -293,7 +293,7 @@ fn to_the_window(g: &mut Guest) {
 fn opcodes<S: Subject>(subject: &S, before: &[u8]) -> Verdict {
     const TRIES: usize = 2;
     let sandbox = Sandbox::new(subject, to_the_window)?;
-    let mut random = Random(0x0123_4567_89ab_cdef + before.len() as u64);
+    let mut random = Random::new(1);
     kicked(subject, sandbox, |sandbox| {
         for opcode in 0..=255 {
             for attempt in 0..2 * TRIES as u64 {
@@ -320,7 +320,7 @@ fn opcodes<S: Subject>(subject: &S, before: &[u8]) -> Verdict {
 fn random_bytes<S: Subject>(subject: &S) -> Verdict {
     const ROUNDS: u64 = 150;
     let sandbox = Sandbox::new(subject, to_the_window)?;
-    let mut random = Random(0xfedc_ba98_7654_3211);
+    let mut random = Random::new(1);
     kicked(subject, sandbox, |sandbox| {
         for round in 0..ROUNDS {
             for at in (X86::WINDOW..X86::WINDOW + 0x1000).step_by(8) {
@@ -360,7 +360,7 @@ fn random_msrs<S: Subject>(subject: &S) -> Verdict {
         g.cmp(R12, R13);
         g.jcc(Cond::B, again);
     })?;
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut random = Random::new(1);
     kicked(subject, sandbox, |sandbox| {
         let (hart, vcpu) = (sandbox.bench.hart(), sandbox.bench.vcpu());
         for (start, end) in RANGES {
@@ -429,7 +429,7 @@ fn random_registers<S: Subject>(subject: &S) -> Verdict {
         g.push(R8);
         g.int3();
     })?;
-    let mut random = Random(0x2468_ace0_1357_9bdf);
+    let mut random = Random::new(1);
     kicked(subject, sandbox, |sandbox| {
         for round in 0..ROUNDS * WRITES.len() as u64 {
             let value = random.value();
@@ -475,7 +475,7 @@ fn random_tables<S: Subject>(subject: &S) -> Verdict {
         g.bind(done);
         g.int3();
     })?;
-    let mut random = Random(0x1122_3344_5566_7788);
+    let mut random = Random::new(1);
     kicked(subject, sandbox, |sandbox| {
         for round in 0..ROUNDS {
             let kind = round % 4;
