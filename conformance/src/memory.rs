@@ -92,12 +92,17 @@ impl<M: AxMmHal, F: Format> Space<M, F> {
             for (index, quad) in canary.quads().iter().enumerate() {
                 let found = quad.load(Ordering::Relaxed);
                 let expected = canary.quad(index);
-                ensure_eq!(found, expected, "word {index} of host memory that is no guest's, frame {number}");
+                ensure_eq!(
+                    found,
+                    expected,
+                    "word {index} of host memory that is no guest's, frame {number}"
+                );
             }
         }
         for frame in &self.frames {
             match self.query(frame.guest) {
-                Some(Mapping { host, perms: Perms::RW | Perms::RWX, .. }) if host == frame.host => {}
+                Some(Mapping { host, perms: Perms::RW | Perms::RWX, .. }) if host == frame.host => {
+                }
                 found => fail!("stage 2 has changed at {:#x}: {found:x?}", frame.guest),
             }
         }

@@ -41,6 +41,13 @@ pub trait Subject {
         looks < 100_000_000
     }
 
+    /// Passes a moment on a physical CPU that has nothing else to do: a tenth of a millisecond, or whatever is about as long.
+    fn pass() {
+        for _ in 0..2000 {
+            core::hint::spin_loop();
+        }
+    }
+
     /// How many vCPUs it takes, made and run on one physical CPU one after the other, to use up whatever the CPU
     /// tells their translations apart by, and more. The default is for backends that use no such numbers.
     fn crowd(&self) -> usize {

@@ -55,6 +55,9 @@ impl Subject for OnKvm {
         });
         true
     }
+    fn pass() {
+        thread::sleep(Duration::from_micros(100));
+    }
     fn memory_in_use(&self) -> Option<usize> {
         Some(usage::bytes()) // what the kernel has taken it does not say
     }

@@ -42,6 +42,8 @@ pub(crate) struct Sandbox<'s, S: Subject, I: Hostile<S>> {
     starts: Cell<usize>,
     /// In use when the guest had run once.
     memory: Cell<Option<usize>>,
+    /// Whether the guest is doing what it likes, and a storm may come; the suite's own program has to get that far.
+    is_let_go: AtomicBool,
 }
 
 impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
@@ -65,8 +67,15 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
         other.space.write(I::DATA, pattern(I::DATA))?;
         other.load(|g: &mut I::Guest| g.report_for_ever(I::DATA))?;
         other.add_bound(subject, 1)?;
-        let (starts, memory) = (Cell::new(0), Cell::new(None));
-        Ok(Self { subject, bench, program, other, starts, memory })
+        Ok(Self {
+            subject,
+            bench,
+            program,
+            other,
+            starts: Cell::new(0),
+            memory: Cell::new(None),
+            is_let_go: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn vcpu(&self) -> &AxVCpu<S::Arch> {
@@ -90,6 +99,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             ensure_eq!(self.other.hart().report()?, pattern(I::DATA), "what another guest found");
         }
         self.starts.set(self.starts.get() + 1);
+        self.is_let_go.store(false, Ordering::SeqCst);
         let (hart, vcpu) = (self.bench.hart(), self.vcpu());
         if repair || !self.is_intact()? {
             // The guest has written over itself.
@@ -148,7 +158,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             // It may be lost, and for ever.
             let exit = self.vcpu().run()?;
             match self.bench.hart().trap_of(exit)? {
-                // The storm sends it. A line is lowered, as by a device that was asked, to be raised again soon.
+                // The storm sent it last. A line is lowered, as by a device that was asked.
                 Some(trap) if I::is_interrupt(&trap) => {
                     if let Some(line) = I::LINE {
                         self.vcpu().set_interrupt_line(line, false)?;
@@ -217,6 +227,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
         random: &mut Random,
         mut on_trap: impl FnMut(&I::Trap, &mut Random) -> Option<u64>,
     ) -> Verdict {
+        self.is_let_go.store(true, Ordering::SeqCst);
         let mut kicks = 0;
         for _ in 0..exits {
             let exit = self.vcpu().run()?;
@@ -377,7 +388,7 @@ pub(crate) fn attack<'s, S: Subject, I: Hostile<S>>(
             done.store(true, Ordering::SeqCst);
             result
         },
-        || press::<S, I>(vcpu, pressure, &done),
+        || press::<S, I>(vcpu, pressure, &sandbox.is_let_go, &done),
     )?;
     if let Some(line) = I::LINE {
         vcpu.set_interrupt_line(line, false)?;
@@ -393,33 +404,29 @@ pub(crate) fn attack<'s, S: Subject, I: Hostile<S>>(
 fn press<S: Subject, I: Hostile<S>>(
     vcpu: &AxVCpu<S::Arch>,
     pressure: Pressure,
+    is_let_go: &AtomicBool,
     done: &AtomicBool,
 ) -> Verdict {
-    /// Looks between two kicks,
-    const KICKED: u64 = 2000;
-    /// and between two interrupts.
-    const INTERRUPTED: u64 = 100;
-    for turn in 0u64.. {
-        let mut looks = KICKED;
-        if pressure == Pressure::Storm {
-            looks = INTERRUPTED;
-            vcpu.inject_interrupt(I::VECTORS[turn as usize % I::VECTORS.len()])?;
-            if let Some(line) = I::LINE {
-                vcpu.set_interrupt_line(line, turn % 3 == 0)?;
+    /// Of every interrupt, between two kicks.
+    const ROUNDS: usize = 8;
+    for turn in 0.. {
+        if pressure == Pressure::Storm && is_let_go.load(Ordering::SeqCst) {
+            for _ in 0..ROUNDS {
+                for &vector in I::VECTORS {
+                    vcpu.inject_interrupt(vector)?;
+                }
+                if let Some(line) = I::LINE {
+                    vcpu.set_interrupt_line(line, turn % 3 == 0)?;
+                }
+                S::look_again(0);
             }
-            if turn % 16 == 0 {
-                vcpu.request_fence(Fence::all());
-            }
+            vcpu.request_fence(Fence::all());
         }
-        if pressure == Pressure::Kicks || turn % (KICKED / INTERRUPTED) == 0 {
-            vcpu.kick();
+        vcpu.kick();
+        if done.load(Ordering::SeqCst) {
+            break;
         }
-        for look in 0..looks {
-            if done.load(Ordering::SeqCst) {
-                return Ok(());
-            }
-            S::look_again(look);
-        }
+        S::pass();
     }
     Ok(())
 }

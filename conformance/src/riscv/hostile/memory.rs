@@ -168,7 +168,9 @@ pub(super) fn edges<S: Subject>(subject: &S) -> Verdict {
                 exit: &mut |slot, exit| {
                     let (word, bytes) = ACCESSES[slot % ACCESSES.len()];
                     let at = address(slot);
-                    if let Exit::MmioRead { addr, width } | Exit::MmioWrite { addr, width, .. } = exit {
+                    if let Exit::MmioRead { addr, width } | Exit::MmioWrite { addr, width, .. } =
+                        exit
+                    {
                         let found = (addr.as_u64(), width.bytes() as u64);
                         ensure_eq!(found, (at, bytes), "{}: address and width", disassemble(word));
                         ensure!(at % bytes == 0, "{}: misaligned, {exit:x?}", disassemble(word));

@@ -91,11 +91,7 @@ impl<S: Subject> Hostile<S> for Riscv {
         ),
         mode(
             "VU-mode, Sv39",
-            &[
-                (SATP, SV39.root_register(ROOT)),
-                (STATUS, ON),
-                (TARGET, PROGRAMS + Self::WINDOW),
-            ],
+            &[(SATP, SV39.root_register(ROOT)), (STATUS, ON), (TARGET, PROGRAMS + Self::WINDOW)],
             PROGRAMS + Self::WINDOW,
             true,
         ),
@@ -287,6 +283,7 @@ fn interrupts<S: Subject>(subject: &S) -> Verdict {
 fn random_instructions<S: Subject>(subject: &S) -> Verdict {
     const ROUNDS: usize = 80;
     // Half of the words at random, half of them with the low bits of an instruction of 32 bits.
-    let word = |random: &mut Random| random.next() | if random.once_in(2) { 3 << 32 | 3 } else { 0 };
+    let word =
+        |random: &mut Random| random.next() | if random.once_in(2) { 3 << 32 | 3 } else { 0 };
     hostile::random_pages::<S, Riscv>(subject, 110, Guest::to_the_target, ROUNDS, word)
 }
