@@ -42,6 +42,8 @@ pub(crate) struct Sandbox<'s, S: Subject, I: Hostile<S>> {
     starts: Cell<usize>,
     /// In use when the guest had run once.
     memory: Cell<Option<usize>>,
+    /// What may be the guest's end besides.
+    end: Cell<fn(&Exit) -> bool>,
     /// Whether the guest is doing what it likes, and a storm may come; the suite's own program has to get that far.
     is_let_go: AtomicBool,
 }
@@ -74,12 +76,18 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             other,
             starts: Cell::new(0),
             memory: Cell::new(None),
+            end: Cell::new(|_| false),
             is_let_go: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn vcpu(&self) -> &AxVCpu<S::Arch> {
         self.bench.vcpu()
+    }
+
+    /// From now on these exits are the guest's end, too.
+    pub(crate) fn may_end_with(&self, exits: fn(&Exit) -> bool) {
+        self.end.set(exits);
     }
 
     /// Starts the guest over, with these registers, and runs it to its first mark.
@@ -254,7 +262,8 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
         self.check(exit)?;
         let state = vcpu.state();
         ensure!(state != VCpuState::Invalid, "the vCPU is {state} after {exit:x?}");
-        if matches!(hart.call(&exit)?, Some((nr, _)) if nr == I::END) || I::is_last(&exit) {
+        let is_end = matches!(hart.call(&exit)?, Some((nr, _)) if nr == I::END);
+        if is_end || I::is_last(&exit) || self.end.get()(&exit) {
             return Ok(false);
         }
         match exit {
