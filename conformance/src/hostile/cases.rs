@@ -4,11 +4,10 @@ use axvcpu::{AccessKind, Fence, GuestPhysAddr};
 use axvcpu_stage2::PAGE_SIZE;
 
 use super::sandbox::WINDOW_PAGES;
-use super::{Hostile, Pressure, attack};
+use super::{Hostile, Pressure, Sandbox, attack};
 use crate::bench::{Bench, Exit};
 use crate::random::Random;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
-use crate::requests::wait_for;
 use crate::subject::Subject;
 
 /// The guest reports 0, 1, 2, … for ever.
@@ -112,10 +111,6 @@ pub(crate) fn interrupt_storm<S: Subject, I: Hostile<S>>(
     victims: &[Victim<I::Guest>],
 ) -> Verdict {
     const STARTS: usize = 8;
-    /// Exits for those who do not tell of interrupts, and between two looks at those who do.
-    const EXITS: usize = 500;
-    /// Interrupts that those take with every start.
-    const ENOUGH: u64 = 20;
     for (index, victim) in (0..).zip(victims) {
         attack::<S, I>(
             subject,
@@ -124,26 +119,45 @@ pub(crate) fn interrupt_storm<S: Subject, I: Hostile<S>>(
             victim.body,
             |sandbox, random| {
                 for _ in 0..STARTS {
-                    let mut reported = 0;
-                    for at in (I::DATA..I::DATA + PAGE_SIZE).step_by(8) {
-                        sandbox.bench.space.write(at, 0)?;
-                    }
-                    sandbox.start(&[])?;
-                    wait_for::<S>(victim.name, || {
-                        sandbox.let_go_for(EXITS, random, |trap, _| {
-                            reported += u64::from(I::is_interrupt(trap));
-                            Some(0)
-                        })?;
-                        let mut taken = reported;
-                        for at in (I::DATA..I::DATA + PAGE_SIZE).step_by(8) {
-                            taken = taken.saturating_add(sandbox.bench.space.read(at)?);
-                        }
-                        Ok(taken >= ENOUGH || !victim.tells)
-                    })?;
+                    besiege(sandbox, random, victim)?;
                 }
                 Ok(())
             },
         )?;
     }
     Ok(())
+}
+
+/// Starts the guest over, and lets it go on until it has taken some interrupts.
+fn besiege<S: Subject, I: Hostile<S>>(
+    sandbox: &Sandbox<'_, S, I>,
+    random: &mut Random,
+    victim: &Victim<I::Guest>,
+) -> Verdict {
+    /// Exits for those who do not tell of interrupts, and between two looks at those who do.
+    const EXITS: usize = 500;
+    /// Interrupts that those take.
+    const ENOUGH: u64 = 20;
+    /// How often to let them go on, each time for as many exits or until kicks have come: a second, or what takes longer.
+    const PATIENCE: usize = 5000;
+    let counters = (I::DATA..I::DATA + PAGE_SIZE).step_by(8);
+    for at in counters.clone() {
+        sandbox.bench.space.write(at, 0)?;
+    }
+    sandbox.start(&[])?;
+    let mut taken = 0;
+    for _ in 0..PATIENCE {
+        sandbox.let_go_for(EXITS, random, |trap, _| {
+            taken += u64::from(I::is_interrupt(trap));
+            Some(0)
+        })?;
+        let mut all = taken;
+        for at in counters.clone() {
+            all = all.saturating_add(sandbox.bench.space.read(at)?);
+        }
+        if all >= ENOUGH || !victim.tells {
+            return Ok(());
+        }
+    }
+    fail!("{}: only {taken} interrupts were reported", victim.name)
 }

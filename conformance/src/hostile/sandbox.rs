@@ -270,23 +270,24 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             Exit::Halt { .. } => vcpu.wake_here(),
             Exit::ExternalInterrupt { .. } => dispatch::<S>(),
             Exit::NestedPageFault { .. } => vcpu.fail_access()?,
-            Exit::MmioRead { .. } | Exit::IoRead { .. } | Exit::SysRegRead { .. } => {
+            Exit::MmioRead { .. } | Exit::MmioWrite { .. } => {
                 let done = match random.next() % 8 {
                     0 => can(vcpu.retry())?,
-                    1..=3 => can(vcpu.fail_access())?,
+                    1 | 2 => can(vcpu.fail_access())?,
                     _ => false,
                 };
-                if !done {
+                if !done && exit.asks() {
                     vcpu.set_return_value(random.value())?;
                 }
             }
-            Exit::MmioWrite { .. } | Exit::IoWrite { .. } | Exit::SysRegWrite { .. } => {
-                match random.next() % 8 {
-                    0 => can(vcpu.retry())?,
-                    1 | 2 => can(vcpu.fail_access())?,
-                    _ => true,
-                };
+            Exit::SysRegRead { .. } | Exit::SysRegWrite { .. } => {
+                let done = random.once_in(2) && can(vcpu.fail_access())?;
+                if !done && exit.asks() {
+                    vcpu.set_return_value(random.value())?;
+                }
             }
+            Exit::IoRead { .. } => vcpu.set_return_value(random.value())?,
+            Exit::IoWrite { .. } => {}
             Exit::Hypercall { .. } | Exit::SendIpi { .. } => {
                 if random.once_in(2) {
                     vcpu.set_return_value(random.value())?;

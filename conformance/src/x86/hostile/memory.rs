@@ -184,6 +184,10 @@ pub(super) fn ports<S: Subject>(subject: &S) -> Verdict {
         (&[0xf3, 0x6c], 1),       // rep insb
         (&[0xf3, 0x66, 0x6f], 2), // rep outsw
     ];
+    /// Where strings are: in memory, across its end, at a device, where there is nothing, and at what is no address. Not in the
+    /// program, or more would be accessed than is asked for.
+    const STRINGS: [u64; 5] =
+        [DATA, DATA + 0x1000 * DATA_PAGES - 2, DEVICE, 1 << 40, 0xdead_beef_0000_0000];
     let mut accesses = 0;
     attack::<S, X86>(subject, 363, Pressure::Kicks, Guest::to_the_window, |sandbox, random| {
         for mode in <X86 as Hostile<S>>::MODES {
@@ -193,7 +197,7 @@ pub(super) fn ports<S: Subject>(subject: &S) -> Verdict {
                 register: &mut |slot, register, random| match register {
                     gpr::RDX => PORTS[slot / ACCESSES.len()].into(),
                     gpr::RCX => random.next() % 8,
-                    gpr::RSI | gpr::RDI => sandbox.address(random),
+                    gpr::RSI | gpr::RDI => random.of(&STRINGS),
                     _ => random.next(),
                 },
                 exit: &mut |slot, exit| {

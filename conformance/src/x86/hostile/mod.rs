@@ -212,10 +212,7 @@ fn interrupts<S: Subject>(subject: &S) -> Verdict {
             name: "traps all the while",
             body: |g| {
                 g.sti();
-                let again = g.here_label();
-                g.int3();
-                g.pass();
-                g.jmp(again);
+                g.ud2();
             },
             tells: true,
         },
