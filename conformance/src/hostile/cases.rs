@@ -83,7 +83,8 @@ pub(crate) fn random_pages<S: Subject, I: Hostile<S>>(
                 sandbox.operand(random)
             })?;
             let go_on = |random: &mut Random| {
-                mode.window + (random.next() % size & !(I::SLOT as u64 - 1)).max(I::SLOT as u64)
+                let slots = size / I::SLOT as u64;
+                mode.window + I::SLOT as u64 * (1 + random.next() % (slots - 1))
             };
             I::go_on_at(sandbox.bench.hart(), go_on(random))?;
             sandbox.let_go(random, |trap, random| {

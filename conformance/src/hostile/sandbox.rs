@@ -194,8 +194,8 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             9 => 1 << (random.next() % 64),
             10 => self.bench.space.root().as_u64(),
             _ => {
-                let guards = self.bench.space.guards();
-                guards.skip(random.next() as usize % 8).next().unwrap_or(0)
+                let mut guards = self.bench.space.guards();
+                guards.nth(random.next() as usize % 8).unwrap_or(0)
             }
         };
         match random.next() % 4 {

@@ -60,7 +60,7 @@ pub(super) fn instructions<S: Subject>(subject: &S) -> Verdict {
         0xd503_1020,
     ];
     let by_group = 2048;
-    attack::<S, Arm>(subject, 220, Pressure::Kicks, Guest::to_the_target, |sandbox, random| {
+    attack::<S, Arm>(subject, 220, Pressure::Kicks, Guest::go_to_target, |sandbox, random| {
         let modes = <Arm as Hostile<S>>::MODES;
         everywhere(sandbox, random, modes, by_group + 4 * OTHERS.len(), &mut |index, random| {
             let word = match index.checked_sub(by_group) {
@@ -79,7 +79,7 @@ pub(super) fn instructions<S: Subject>(subject: &S) -> Verdict {
 
 /// All of `op0` 0 and CRn 2 to 4 (Arm ARM, C4.1.66): with no register, as they are meant.
 pub(super) fn hints<S: Subject>(subject: &S) -> Verdict {
-    attack::<S, Arm>(subject, 221, Pressure::Kicks, Guest::to_the_target, |sandbox, random| {
+    attack::<S, Arm>(subject, 221, Pressure::Kicks, Guest::go_to_target, |sandbox, random| {
         let modes = &<Arm as Hostile<S>>::MODES[..2];
         everywhere(sandbox, random, modes, 8 * 3 * 16 * 8, &mut |index, _| {
             let (op1, crn, rest) =
@@ -96,7 +96,7 @@ fn is_failed_entry(exit: &Exit) -> bool {
 
 /// `ERET` to every value of the state's lower bits, AArch32's modes among them, and to any of the upper ones.
 pub(super) fn returns<S: Subject>(subject: &S) -> Verdict {
-    attack::<S, Arm>(subject, 222, Pressure::Kicks, Guest::to_the_target, |sandbox, random| {
+    attack::<S, Arm>(subject, 222, Pressure::Kicks, Guest::go_to_target, |sandbox, random| {
         sandbox.may_end_with(is_failed_entry);
         for state in 0..128 {
             let state = state & 0x3f | random.next() & if state < 64 { 0 } else { !0x3f };
@@ -115,7 +115,7 @@ pub(super) fn aarch32<S: Subject>(subject: &S) -> Verdict {
     const ROUNDS: usize = 60;
     /// User mode; the same in T32.
     const STATES: [u64; 2] = [0x10, 0x30];
-    attack::<S, Arm>(subject, 223, Pressure::Storm, Guest::to_the_target, |sandbox, random| {
+    attack::<S, Arm>(subject, 223, Pressure::Storm, Guest::go_to_target, |sandbox, random| {
         sandbox.may_end_with(is_failed_entry);
         for round in 0..ROUNDS {
             for at in (WINDOW..WINDOW + 4 * PAGE_SIZE).step_by(8) {

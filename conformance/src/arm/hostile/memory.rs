@@ -48,10 +48,12 @@ fn registers<S: Subject>(
     roots: [u64; 2],
     control: u64,
 ) -> [(usize, u64); 8] {
+    /// The bits that tables of 39 bits translate.
+    const LOWER: u64 = (1 << 39) - 1;
     let mut registers = [(0, 0); 8];
     let address = |random: &mut Random| match random.next() % 3 {
-        0 => random.next() & (1 << 39) - 1,
-        1 => !(random.next() & (1 << 39) - 1),
+        0 => random.next() & LOWER,
+        1 => !(random.next() & LOWER),
         _ => sandbox.address(random),
     };
     let values = [roots[0], roots[1], control, 0xff04 ^ random.next() & random.next()];
@@ -186,7 +188,7 @@ pub(super) fn edges<S: Subject>(subject: &S) -> Verdict {
         boundary.wrapping_add(place as u64 % (2 * REACH)).wrapping_sub(REACH)
     };
     let mut devices = 0;
-    attack::<S, Arm>(subject, 242, Pressure::Kicks, Guest::to_the_target, |sandbox, random| {
+    attack::<S, Arm>(subject, 242, Pressure::Kicks, Guest::go_to_target, |sandbox, random| {
         for mode in <Arm as Hostile<S>>::MODES {
             // Programs find everything elsewhere in tables of their own.
             let away = mode.window - WINDOW;

@@ -137,7 +137,7 @@ impl<S: Subject> Hostile<S> for Arm {
 
 impl Guest {
     /// Switches everything on that is off, and goes where the registers say.
-    fn to_the_target(&mut self) {
+    fn go_to_target(&mut self) {
         let off = self.label();
         self.float_on();
         self.gic_on();
@@ -332,5 +332,5 @@ fn interrupts<S: Subject>(subject: &S) -> Verdict {
 fn random_instructions<S: Subject>(subject: &S) -> Verdict {
     const ROUNDS: usize = 80;
     let word = |random: &mut Random| random.next();
-    hostile::random_pages::<S, Arm>(subject, 210, Guest::to_the_target, ROUNDS, word)
+    hostile::random_pages::<S, Arm>(subject, 210, Guest::go_to_target, ROUNDS, word)
 }

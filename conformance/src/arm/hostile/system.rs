@@ -58,7 +58,7 @@ pub(super) fn writes<S: Subject>(subject: &S) -> Verdict {
 fn every<S: Subject>(subject: &S, number: u64, direction: u32) -> Verdict {
     let body = |g: &mut Guest| {
         g.stepping_vectors();
-        g.to_the_target();
+        g.go_to_target();
     };
     attack::<S, Arm>(subject, number, Pressure::Kicks, body, |sandbox, random| {
         for mode in &MODES {

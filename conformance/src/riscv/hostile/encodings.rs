@@ -30,7 +30,7 @@ fn everywhere<S: Subject>(
         }
         Ok(())
     };
-    attack(subject, number, Pressure::Kicks, Guest::to_the_target, attempts)
+    attack(subject, number, Pressure::Kicks, Guest::go_to_target, attempts)
 }
 
 /// Major opcodes, of which each has 5 bits, with all minor ones of 3 bits and with a few of 7 bits.

@@ -2,7 +2,7 @@
 
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::num;
-use axvcpu_riscv::paging::{PAGE_SIZE, SV39, SV48, SV57, pte};
+use axvcpu_riscv::paging::{PAGE_SIZE, ROOT_PPN_MASK, SV39, SV48, SV57, pte};
 use axvcpu_riscv::stage2::Perms;
 
 use super::super::Subject;
@@ -36,7 +36,7 @@ pub(super) fn tables<S: Subject>(subject: &S) -> Verdict {
     attack::<S, Riscv>(subject, 130, Pressure::Kicks, with_tables, |sandbox, random| {
         for round in 0..ROUNDS {
             let mode = if round % 4 == 0 { round / 4 % 16 } else { 8 + round % 3 };
-            let root = sandbox.address(random) >> 12 & (1 << 44) - 1;
+            let root = sandbox.address(random) >> 12 & ROOT_PPN_MASK;
             let asid = random.next() & 0xffff;
             let mut registers = [(18, mode << 60 | asid << 44 | root); 5];
             for (register, value) in (19..).zip(&mut registers[1..]) {
@@ -88,7 +88,7 @@ pub(super) fn entries<S: Subject>(subject: &S) -> Verdict {
             }
             let mut registers = [(18, mode.root_register(WINDOW)); 5];
             for (register, value) in (19..).zip(&mut registers[1..]) {
-                let any = random.next() & (1 << mode.bits) - 1;
+                let any = random.next() >> (64 - mode.bits);
                 *value = (register, if random.once_in(2) { any } else { sandbox.address(random) });
             }
             sandbox.start(&registers)?;
@@ -156,7 +156,8 @@ pub(super) fn edges<S: Subject>(subject: &S) -> Verdict {
         let boundary = boundaries[place / (2 * REACH as usize)];
         boundary.wrapping_add(place as u64 % (2 * REACH)).wrapping_sub(REACH)
     };
-    attack::<S, Riscv>(subject, 132, Pressure::Kicks, Guest::to_the_target, |sandbox, random| {
+    let mut devices = 0;
+    attack::<S, Riscv>(subject, 132, Pressure::Kicks, Guest::go_to_target, |sandbox, random| {
         for mode in &<Riscv as Hostile<S>>::MODES[..2] {
             let mut all = Slots {
                 count: places * ACCESSES.len(),
@@ -171,6 +172,7 @@ pub(super) fn edges<S: Subject>(subject: &S) -> Verdict {
                     if let Exit::MmioRead { addr, width } | Exit::MmioWrite { addr, width, .. } =
                         exit
                     {
+                        devices += 1;
                         let found = (addr.as_u64(), width.bytes() as u64);
                         ensure_eq!(found, (at, bytes), "{}: address and width", disassemble(word));
                         ensure!(at % bytes == 0, "{}: misaligned, {exit:x?}", disassemble(word));
@@ -181,7 +183,9 @@ pub(super) fn edges<S: Subject>(subject: &S) -> Verdict {
             slots(sandbox, mode, random, &mut all)?;
         }
         Ok(())
-    })
+    })?;
+    ensure!(devices > 0, "no access was a device's");
+    Ok(())
 }
 
 /// The instruction at a label of its own, `addi s3, s3, n`, is written anew for every `n`, and executed twice in a row: where

@@ -13,7 +13,7 @@ use super::NamedCase;
 use super::Subject;
 use super::bench::{Bench, Hart, Riscv, Trap};
 use super::guest::*;
-use crate::bench::{Exit, Isa, Mm};
+use crate::bench::{Isa, Mm};
 use crate::hostile::{self, Hostile, Mode, Victim};
 use crate::memory::Space;
 use crate::random::Random;
@@ -133,10 +133,6 @@ impl<S: Subject> Hostile<S> for Riscv {
     fn is_interrupt(trap: &Trap) -> bool {
         trap.cause & CAUSE_INTERRUPT != 0
     }
-
-    fn is_last(_: &Exit) -> bool {
-        false
-    }
 }
 
 impl Guest {
@@ -154,7 +150,7 @@ impl Guest {
     }
 
     /// Lets all interrupts in that are let in by the target's status, and goes there.
-    fn to_the_target(&mut self) {
+    fn go_to_target(&mut self) {
         self.clearing_handler();
         self.li(T0, ALL as i64);
         self.csrw(num::SIE, T0);
@@ -213,14 +209,13 @@ fn no_vectors<S: Subject>(subject: &S) -> Verdict {
 fn interrupts<S: Subject>(subject: &S) -> Verdict {
     const VICTIMS: [Victim<Guest>; 6] = [
         Victim {
-            name: "counts them, and makes calls and mistakes meanwhile",
+            name: "counts them, and makes calls and waits meanwhile",
             body: |g| {
                 g.li(S2, DATA as i64);
                 g.count_interrupts();
                 g.enable_interrupts(ALL);
                 let again = g.here_label();
                 g.mark(2);
-                // An illegal instruction's handler is the same, and counts nothing: it is repeated until the kicks end it.
                 g.wfi();
                 g.j(again);
             },
@@ -285,5 +280,5 @@ fn random_instructions<S: Subject>(subject: &S) -> Verdict {
     // Half of the words at random, half of them with the low bits of an instruction of 32 bits.
     let word =
         |random: &mut Random| random.next() | if random.once_in(2) { 3 << 32 | 3 } else { 0 };
-    hostile::random_pages::<S, Riscv>(subject, 110, Guest::to_the_target, ROUNDS, word)
+    hostile::random_pages::<S, Riscv>(subject, 110, Guest::go_to_target, ROUNDS, word)
 }

@@ -13,7 +13,7 @@ use crate::report::Verdict;
 /// Every opcode behind each of these bytes, with prefixes and operands at random, in the supervisor and in a program.
 pub(super) fn opcodes<S: Subject>(subject: &S, number: u64, before: &[&[u8]]) -> Verdict {
     const TRIES: usize = 2;
-    attack::<S, X86>(subject, number, Pressure::Kicks, Guest::to_the_window, |sandbox, random| {
+    attack::<S, X86>(subject, number, Pressure::Kicks, Guest::go_to_window, |sandbox, random| {
         for mode in <X86 as Hostile<S>>::MODES {
             let mut all = Slots {
                 count: 256 * TRIES * before.len(),
@@ -54,5 +54,5 @@ pub(super) fn longer<S: Subject>(subject: &S) -> Verdict {
 
 pub(super) fn random_bytes<S: Subject>(subject: &S) -> Verdict {
     const ROUNDS: usize = 100;
-    hostile::random_pages::<S, X86>(subject, 330, Guest::to_the_window, ROUNDS, Random::next)
+    hostile::random_pages::<S, X86>(subject, 330, Guest::go_to_window, ROUNDS, Random::next)
 }

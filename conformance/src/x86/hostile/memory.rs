@@ -124,7 +124,7 @@ pub(super) fn edges<S: Subject>(subject: &S) -> Verdict {
         BOUNDARIES[place / OFFSETS.len()].wrapping_add_signed(OFFSETS[place % OFFSETS.len()])
     };
     let mut devices = 0;
-    attack::<S, X86>(subject, 362, Pressure::Kicks, Guest::to_the_window, |sandbox, random| {
+    attack::<S, X86>(subject, 362, Pressure::Kicks, Guest::go_to_window, |sandbox, random| {
         for mode in <X86 as Hostile<S>>::MODES {
             let mut all = Slots {
                 count: BOUNDARIES.len() * OFFSETS.len() * ACCESSES.len(),
@@ -189,7 +189,7 @@ pub(super) fn ports<S: Subject>(subject: &S) -> Verdict {
     const STRINGS: [u64; 5] =
         [DATA, DATA + 0x1000 * DATA_PAGES - 2, DEVICE, 1 << 40, 0xdead_beef_0000_0000];
     let mut accesses = 0;
-    attack::<S, X86>(subject, 363, Pressure::Kicks, Guest::to_the_window, |sandbox, random| {
+    attack::<S, X86>(subject, 363, Pressure::Kicks, Guest::go_to_window, |sandbox, random| {
         for mode in <X86 as Hostile<S>>::MODES {
             let mut all = Slots {
                 count: PORTS.len() * ACCESSES.len(),

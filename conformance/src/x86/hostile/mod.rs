@@ -49,7 +49,7 @@ const USER: usize = gpr::RBP;
 
 impl<S: Subject> Hostile<S> for X86 {
     const SLOT: usize = 32;
-    const TRAPS: u64 = 0x0b0f_0b0f_0b0f_0b0f; // ud2
+    const TRAPS: u64 = 0x0606_0606_0606_0606; // push es, which code of 64 bits has not: one byte
     const MODES: &'static [Mode] = &[
         Mode { name: "CPL 0", registers: &[(USER, 0)], window: Self::WINDOW, user: false },
         Mode { name: "CPL 3", registers: &[(USER, 1)], window: Self::WINDOW, user: true },
@@ -115,7 +115,7 @@ impl<S: Subject> Hostile<S> for X86 {
 
 impl Guest {
     /// Goes to the window with interrupts let in, as a program of CPL 3 if [`USER`] says so.
-    fn to_the_window(&mut self) {
+    fn go_to_window(&mut self) {
         let supervisor = self.label();
         self.test(RBP, RBP);
         self.jcc(Cond::E, supervisor);

@@ -15,7 +15,7 @@ use crate::report::Verdict;
 const WINDOW: u64 = X86::WINDOW;
 
 /// Goes on with code of 32 bits where `ebp` says, which is in the first 4 GiB.
-fn to_compatibility_mode(g: &mut Guest) {
+fn go_to_compatibility_mode(g: &mut Guest) {
     g.li(RAX, DATA_SEGMENT.into());
     for segment in [Seg::Ss, Seg::Ds, Seg::Es] {
         g.mov_to_seg(segment, RAX);
@@ -44,7 +44,7 @@ fn behind<S: Subject>(subject: &S, number: u64, starts: &[&[&[u8]]]) -> Verdict 
         subject,
         number,
         Pressure::Storm,
-        to_compatibility_mode,
+        go_to_compatibility_mode,
         |sandbox, random: &mut Random| {
             for round in 0..ROUNDS {
                 for at in (WINDOW..WINDOW + 0x4000).step_by(8) {
