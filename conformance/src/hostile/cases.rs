@@ -136,10 +136,11 @@ fn besiege<S: Subject, I: Hostile<S>>(
     victim: &Victim<I::Guest>,
 ) -> Verdict {
     /// Exits for those who do not tell of interrupts, and between two looks at those who do.
-    const EXITS: usize = 500;
+    const EXITS: usize = 100;
     /// Interrupts that those take.
     const ENOUGH: u64 = 20;
-    /// How often to let them go on, each time for as many exits or until kicks have come: a second, or what takes longer.
+    /// How often to let them go on, each time for as many exits or until kicks have come, and at least for a moment: a second,
+    /// or what takes longer.
     const PATIENCE: usize = 5000;
     let counters = (I::DATA..I::DATA + PAGE_SIZE).step_by(8);
     for at in counters.clone() {
@@ -148,6 +149,7 @@ fn besiege<S: Subject, I: Hostile<S>>(
     sandbox.start(&[])?;
     let mut taken = 0;
     for _ in 0..PATIENCE {
+        S::pass();
         sandbox.let_go_for(EXITS, random, |trap, _| {
             taken += u64::from(I::is_interrupt(trap));
             Some(0)

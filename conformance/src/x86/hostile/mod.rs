@@ -211,8 +211,19 @@ fn interrupts<S: Subject>(subject: &S) -> Verdict {
         Victim {
             name: "traps all the while",
             body: |g| {
+                let (start, handler) = (g.label(), g.label());
+                g.jmp(start);
+                // Steps over it.
+                g.bind(handler);
+                g.add(qword(RSP), 2);
+                g.iretq();
+                g.bind(start);
+                g.set_handler(vector::UD, handler);
                 g.sti();
+                let again = g.here_label();
                 g.ud2();
+                g.pass();
+                g.jmp(again);
             },
             tells: true,
         },
