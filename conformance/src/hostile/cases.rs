@@ -111,7 +111,7 @@ pub(crate) fn interrupt_storm<S: Subject, I: Hostile<S>>(
     number: u64,
     victims: &[Victim<I::Guest>],
 ) -> Verdict {
-    const STARTS: usize = 8;
+    const STARTS: usize = 2;
     for (index, victim) in (0..).zip(victims) {
         attack::<S, I>(
             subject,
@@ -138,7 +138,7 @@ fn besiege<S: Subject, I: Hostile<S>>(
     /// Exits for those who do not tell of interrupts, and between two looks at those who do.
     const EXITS: usize = 100;
     /// Interrupts that those take.
-    const ENOUGH: u64 = 20;
+    const ENOUGH: u64 = 5;
     /// How often to let them go on, each time for as many exits or until kicks have come, and at least for a moment: a second,
     /// or what takes longer.
     const PATIENCE: usize = 5000;

@@ -12,7 +12,7 @@ use crate::bench::{Bench, Exit, Program, dispatch, pattern};
 use crate::memory::Space;
 use crate::random::Random;
 use crate::report::{Verdict, ensure, ensure_eq, fail};
-use crate::requests::two_cpus;
+use crate::requests::{two_cpus, wait_for};
 use crate::subject::Subject;
 
 /// Pages at the window, where the programs are that are tried out. Behind them is nothing.
@@ -46,6 +46,8 @@ pub(crate) struct Sandbox<'s, S: Subject, I: Hostile<S>> {
     end: Cell<fn(&Exit) -> bool>,
     /// Whether the guest is doing what it likes, and a storm may come; the suite's own program has to get that far.
     is_let_go: AtomicBool,
+    /// Whether the storm is under way.
+    is_storming: AtomicBool,
 }
 
 impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
@@ -78,6 +80,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             memory: Cell::new(None),
             end: Cell::new(|_| false),
             is_let_go: AtomicBool::new(false),
+            is_storming: AtomicBool::new(false),
         })
     }
 
@@ -108,6 +111,8 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
         }
         self.starts.set(self.starts.get() + 1);
         self.is_let_go.store(false, Ordering::SeqCst);
+        // What comes after the reset is taken before there is a handler.
+        wait_for::<S>("the storm to be over", || Ok(!self.is_storming.load(Ordering::SeqCst)))?;
         let (hart, vcpu) = (self.bench.hart(), self.vcpu());
         if repair || !self.is_intact()? {
             // The guest has written over itself.
@@ -398,7 +403,7 @@ pub(crate) fn attack<'s, S: Subject, I: Hostile<S>>(
             done.store(true, Ordering::SeqCst);
             result
         },
-        || press::<S, I>(vcpu, pressure, &sandbox.is_let_go, &done),
+        || press::<S, I>(vcpu, pressure, &sandbox.is_let_go, &sandbox.is_storming, &done),
     )?;
     if let Some(line) = I::LINE {
         vcpu.set_interrupt_line(line, false)?;
@@ -415,13 +420,18 @@ fn press<S: Subject, I: Hostile<S>>(
     vcpu: &AxVCpu<S::Arch>,
     pressure: Pressure,
     is_let_go: &AtomicBool,
+    is_storming: &AtomicBool,
     done: &AtomicBool,
 ) -> Verdict {
     /// Of every interrupt, between two kicks.
     const ROUNDS: usize = 8;
     for turn in 0.. {
-        if pressure == Pressure::Storm && is_let_go.load(Ordering::SeqCst) {
+        if pressure == Pressure::Storm {
+            is_storming.store(true, Ordering::SeqCst);
             for _ in 0..ROUNDS {
+                if !is_let_go.load(Ordering::SeqCst) {
+                    break;
+                }
                 for &vector in I::VECTORS {
                     vcpu.inject_interrupt(vector)?;
                 }
@@ -430,6 +440,7 @@ fn press<S: Subject, I: Hostile<S>>(
                 }
                 S::look_again(0);
             }
+            is_storming.store(false, Ordering::SeqCst);
             vcpu.request_fence(Fence::all());
         }
         vcpu.kick();

@@ -330,7 +330,7 @@ fn interrupts<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn random_instructions<S: Subject>(subject: &S) -> Verdict {
-    const ROUNDS: usize = 80;
+    const ROUNDS: usize = 60;
     let word = |random: &mut Random| random.next();
     hostile::random_pages::<S, Arm>(subject, 210, Guest::go_to_target, ROUNDS, word)
 }

@@ -61,10 +61,11 @@ pub(super) fn compressed<S: Subject>(subject: &S) -> Verdict {
 /// All 4096 of them: read, written with any value, and changed in one of the other ways. A guest that has written to its
 /// trap vector or its page tables has mostly lost itself, and is started over.
 pub(super) fn csrs<S: Subject>(subject: &S) -> Verdict {
+    /// In VS-mode; a program, for which there are far fewer, tries one of them each.
     const WAYS: usize = 3;
     // Without tables of their own: those are the same instructions, and registers know nothing of tables.
-    let modes = &modes::<S>()[..2];
-    everywhere(subject, 122, modes, 4096 * WAYS, |index, random| {
+    let (supervisor, user) = (&modes::<S>()[..1], &modes::<S>()[1..2]);
+    let access = |index: usize, random: &mut Random| {
         let (csr, any) = ((index / WAYS) as u32, random.next() as u32);
         let (source, minor, target) = match index % WAYS {
             0 => (0, 2, any & 31),             // csrrs rd, csr, zero
@@ -73,6 +74,10 @@ pub(super) fn csrs<S: Subject>(subject: &S) -> Verdict {
             _ => (any >> 5 & 31, [2, 3, 5, 6, 7][(any >> 10) as usize % 5], 0),
         };
         (csr << 20 | source << 15 | minor << 12 | target << 7 | 0x73).to_le_bytes().to_vec()
+    };
+    everywhere(subject, 122, supervisor, 4096 * WAYS, access)?;
+    everywhere(subject, 123, user, 4096, |csr, random| {
+        access(csr * WAYS + random.next() as usize % WAYS, random)
     })
 }
 

@@ -32,7 +32,7 @@ fn behind(trap: &super::super::bench::Trap, _: &mut Random) -> Option<u64> {
 
 /// `satp` of every mode, and roots where there is anything but tables.
 pub(super) fn tables<S: Subject>(subject: &S) -> Verdict {
-    const ROUNDS: u64 = 160;
+    const ROUNDS: u64 = 100;
     attack::<S, Riscv>(subject, 130, Pressure::Kicks, with_tables, |sandbox, random| {
         for round in 0..ROUNDS {
             let mode = if round % 4 == 0 { round / 4 % 16 } else { 8 + round % 3 };
@@ -68,7 +68,7 @@ fn entry<S: Subject>(sandbox: &Sandbox<'_, S, Riscv>, random: &mut Random) -> u6
 
 /// Four pages of tables that lead to one another, to code, data, devices, nowhere and to host memory that is no guest's.
 pub(super) fn entries<S: Subject>(subject: &S) -> Verdict {
-    const ROUNDS: u64 = 160;
+    const ROUNDS: u64 = 100;
     attack::<S, Riscv>(subject, 131, Pressure::Kicks, with_tables, |sandbox, random| {
         for round in 0..ROUNDS {
             for at in (WINDOW..WINDOW + 4 * PAGE_SIZE).step_by(8) {
@@ -148,13 +148,12 @@ fn boundaries<S: Subject>(subject: &S) -> [u64; 11] {
 
 pub(super) fn edges<S: Subject>(subject: &S) -> Verdict {
     /// Before each boundary, and behind it.
-    const REACH: u64 = 9;
+    const OFFSETS: [i64; 8] = [-8, -7, -4, -2, -1, 0, 1, 4];
     let boundaries = boundaries(subject);
-    let places = boundaries.len() * 2 * REACH as usize;
+    let places = boundaries.len() * OFFSETS.len();
     let address = |slot: usize| {
         let place = slot / ACCESSES.len();
-        let boundary = boundaries[place / (2 * REACH as usize)];
-        boundary.wrapping_add(place as u64 % (2 * REACH)).wrapping_sub(REACH)
+        boundaries[place / OFFSETS.len()].wrapping_add_signed(OFFSETS[place % OFFSETS.len()])
     };
     let mut devices = 0;
     attack::<S, Riscv>(subject, 132, Pressure::Kicks, Guest::go_to_target, |sandbox, random| {
@@ -239,7 +238,7 @@ pub(super) fn unfenced<S: Subject>(subject: &S) -> Verdict {
 
 /// The guest writes over the instructions behind the store, each time with other ones.
 pub(super) fn next_instruction<S: Subject>(subject: &S) -> Verdict {
-    const ROUNDS: usize = 200;
+    const ROUNDS: usize = 80;
     let body = |g: &mut Guest| {
         let behind = g.label();
         g.la(T1, behind);

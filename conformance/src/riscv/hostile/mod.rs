@@ -276,7 +276,7 @@ fn interrupts<S: Subject>(subject: &S) -> Verdict {
 }
 
 fn random_instructions<S: Subject>(subject: &S) -> Verdict {
-    const ROUNDS: usize = 80;
+    const ROUNDS: usize = 60;
     // Half of the words at random, half of them with the low bits of an instruction of 32 bits.
     let word =
         |random: &mut Random| random.next() | if random.once_in(2) { 3 << 32 | 3 } else { 0 };
