@@ -224,7 +224,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
     }
 
     /// Lets the guest go on, and does with its exits what a hypervisor may that has no idea of them. Where it goes on after
-    /// a trap `on_trap` knows: somewhere else, where it was ([`Some(0)`]), or nowhere.
+    /// a trap `on_trap` knows: somewhere else, where it was (`Some(0)`), or nowhere (`None`).
     pub(crate) fn let_go(
         &self,
         random: &mut Random,

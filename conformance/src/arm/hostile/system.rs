@@ -78,11 +78,13 @@ fn every<S: Subject>(subject: &S, number: u64, direction: u32) -> Verdict {
             for first in ENCODINGS.step_by(LENGTH) {
                 let end = ENCODINGS.end.min(first + LENGTH as u32);
                 // op1 3 is EL0's, the others are not: a program tries one in eight of those.
-                let sparse = |encoding: u32| mode.user && encoding >> 11 & 7 != 3;
-                let mut all = (first..end).filter(|&encoding| {
-                    !notorious.contains(&encoding)
-                        && !(sparse(encoding) && encoding.wrapping_mul(0x9e37_79b9) >> 29 != 0)
-                });
+                let is_tried = |encoding: u32| {
+                    !mode.user
+                        || encoding >> 11 & 7 == 3
+                        || encoding.wrapping_mul(0x9e37_79b9) >> 29 == 0
+                };
+                let mut all = (first..end)
+                    .filter(|&encoding| is_tried(encoding) && !notorious.contains(&encoding));
                 let program = part(&mut all, random);
                 halves(sandbox, mode, random, &program)?;
             }
