@@ -32,7 +32,7 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 19] {
         ("hostile: every hint, barrier and part of PSTATE", encodings::hints),
         ("hostile: every class of instructions", encodings::instructions),
         ("hostile: instructions at random", random_instructions),
-        ("hostile: programs of 32 bits at random", encodings::aarch32),
+        ("hostile: programs of 32 bits", encodings::aarch32),
         ("hostile: returns to every kind of state", encodings::returns),
         ("hostile: page tables anywhere", memory::tables),
         ("hostile: page tables full of nonsense", memory::entries),
