@@ -424,7 +424,7 @@ fn press<S: Subject, I: Hostile<S>>(
     done: &AtomicBool,
 ) -> Verdict {
     /// Of every interrupt, between two kicks.
-    const ROUNDS: usize = 8;
+    const ROUNDS: usize = 2;
     for turn in 0.. {
         if pressure == Pressure::Storm {
             is_storming.store(true, Ordering::SeqCst);

@@ -54,7 +54,7 @@ impl<S: Subject> Hostile<S> for X86 {
         Mode { name: "CPL 0", registers: &[(USER, 0)], window: Self::WINDOW, user: false },
         Mode { name: "CPL 3", registers: &[(USER, 1)], window: Self::WINDOW, user: true },
     ];
-    const VECTORS: &'static [usize] = &[vector::NMI as usize, 0x20, 0x21, 0x80, 0xff];
+    const VECTORS: &'static [usize] = &[0x20, 0x21, 0x80, 0xff];
     const LINE: Option<usize> = None;
 
     fn go_on_at(hart: &Hart<S>, address: u64) -> Verdict {
@@ -233,7 +233,7 @@ fn interrupts<S: Subject>(subject: &S) -> Verdict {
                 g.cli();
                 g.wait_for_ever();
             },
-            tells: true, // the NMI
+            tells: false,
         },
         Victim {
             name: "has no descriptors for them",
