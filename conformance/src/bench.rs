@@ -178,7 +178,11 @@ pub struct Hart<S: Subject, I: Isa> {
 impl<S: Subject, I: GuestsOf<S>> Bench<S, I> {
     /// A machine with memory and without vCPUs.
     pub fn empty(subject: &S) -> Verdict<Self> {
-        let mut space = Space::new(I::format(subject))?;
+        Self::with_space(subject, Space::new(I::format(subject))?)
+    }
+
+    /// The same in an address space that has nothing in it yet.
+    pub(crate) fn with_space(subject: &S, mut space: Space<Mm<S>, I::Format>) -> Verdict<Self> {
         space.add(I::CODE, I::CODE_PAGES, Some(Perms::RWX))?;
         space.add(I::DATA, I::DATA_PAGES, Some(Perms::RW))?;
         I::furnish(&mut space)?;

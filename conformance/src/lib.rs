@@ -31,6 +31,7 @@ extern crate alloc;
 pub mod arm;
 mod bench;
 pub mod generic;
+mod hostile;
 mod memory;
 mod percpu;
 mod random;

@@ -5,12 +5,17 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use axvcpu::{AxError, AxMmHal, AxResult, GuestPhysAddr, HostPhysAddr};
-use axvcpu_stage2::{Format, PAGE_SIZE, Perms, Stage2};
+use axvcpu_stage2::{Format, Mapping, PAGE_SIZE, Perms, Stage2};
+
+use crate::bench::pattern;
+use crate::report::{Verdict, ensure_eq, fail};
 
 /// A guest's address space. It outlives the vCPUs that were given its root.
 pub struct Space<M: AxMmHal, F: Format> {
     stage2: Stage2<M, F>,
     frames: Vec<Frame<M>>,
+    /// Frames that nobody has to touch, see [`guarded`](Self::guarded).
+    canaries: Option<Vec<Frame<M>>>,
 }
 
 /// A frame that is given back when it is dropped.
@@ -19,6 +24,21 @@ struct Frame<M: AxMmHal> {
     /// Where the suite, and usually the guest, finds it.
     guest: u64,
     mm: core::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: AxMmHal> Frame<M> {
+    /// All of it, 64 bits at a time.
+    fn quads(&self) -> &[AtomicU64] {
+        let virt = M::phys_to_virt(self.host).as_usize() as *const AtomicU64;
+        // SAFETY: a frame of ours, aligned, and for as long as `self` is there; who else accesses it, or must not and does,
+        // is not of this program's making.
+        unsafe { core::slice::from_raw_parts(virt, PAGE_SIZE as usize / 8) }
+    }
+
+    /// What a canary holds there.
+    fn quad(&self, index: usize) -> u64 {
+        pattern(self.host.as_u64() + index as u64)
+    }
 }
 
 impl<M: AxMmHal> Drop for Frame<M> {
@@ -36,7 +56,62 @@ impl<M: AxMmHal, F: Format> Space<M, F> {
     /// What [`Stage2`] refuses, here and below; [`InvalidInput`](AxError::InvalidInput) for an address that is not of
     /// this memory.
     pub fn new(format: F) -> AxResult<Self> {
-        Ok(Self { stage2: Stage2::new(format)?, frames: Vec::new() })
+        Ok(Self { stage2: Stage2::new(format)?, frames: Vec::new(), canaries: None })
+    }
+
+    /// The same, for a guest that is not trusted: before and behind every page that it is given is a frame that is not the
+    /// guest's, if the platform hands out frames in a row, and [`check_guards`](Self::check_guards) tells whether all of them
+    /// are what they were.
+    pub(crate) fn guarded(format: F) -> AxResult<Self> {
+        let mut space = Self { canaries: Some(Vec::new()), ..Self::new(format)? };
+        space.guard()?;
+        Ok(space)
+    }
+
+    /// Puts up another canary.
+    fn guard(&mut self) -> AxResult {
+        let Some(canaries) = &mut self.canaries else { return Ok(()) };
+        let host = M::alloc_frame().ok_or(AxError::NoMemory)?;
+        let canary = Frame { host, guest: 0, mm: core::marker::PhantomData };
+        for (index, quad) in canary.quads().iter().enumerate() {
+            quad.store(canary.quad(index), Ordering::Relaxed);
+        }
+        canaries.push(canary);
+        Ok(())
+    }
+
+    /// Where the canaries are, for guests that are to try it there.
+    pub(crate) fn guards(&self) -> impl Iterator<Item = u64> {
+        self.canaries.iter().flatten().map(|canary| canary.host.as_u64())
+    }
+
+    /// Fails unless every canary holds what it did, and the guest finds its memory where it was, with all permissions or
+    /// without that to execute it.
+    pub(crate) fn check_guards(&self) -> Verdict {
+        for (number, canary) in (0..).zip(self.canaries.iter().flatten()) {
+            for (index, quad) in canary.quads().iter().enumerate() {
+                let found = quad.load(Ordering::Relaxed);
+                let expected = canary.quad(index);
+                ensure_eq!(
+                    found,
+                    expected,
+                    "word {index} of host memory that is no guest's, frame {number}"
+                );
+            }
+        }
+        for frame in &self.frames {
+            match self.query(frame.guest) {
+                Some(Mapping { host, perms: Perms::RW | Perms::RWX, .. }) if host == frame.host => {
+                }
+                found => fail!("stage 2 has changed at {:#x}: {found:x?}", frame.guest),
+            }
+        }
+        Ok(())
+    }
+
+    /// What stage 2 does with an address.
+    pub(crate) fn query(&self, guest: u64) -> Option<Mapping> {
+        self.stage2.query(GuestPhysAddr::new(guest))
     }
 
     /// The root of its stage-2 table.
@@ -51,6 +126,7 @@ impl<M: AxMmHal, F: Format> Space<M, F> {
             let host = M::alloc_frame().ok_or(AxError::NoMemory)?;
             let guest = guest + page * PAGE_SIZE;
             self.frames.push(Frame { host, guest, mm: core::marker::PhantomData });
+            self.guard()?;
             if let Some(perms) = perms {
                 self.map(guest, guest, perms)?;
             }

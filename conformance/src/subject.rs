@@ -42,10 +42,28 @@ pub trait Subject {
         looks < 100_000_000
     }
 
+    /// Passes a moment on a physical CPU that has nothing else to do: a tenth of a millisecond, or whatever is about as long.
+    fn pass() {
+        for _ in 0..2000 {
+            core::hint::spin_loop();
+        }
+    }
+
     /// How many vCPUs it takes, made and run on one physical CPU one after the other, to use up whatever the CPU
     /// tells their translations apart by, and more. The default, 100, is for backends that use no such numbers.
     fn crowd(&self) -> usize {
         100
+    }
+
+    /// How many bytes of host memory are in use, for guests that try to make it more. The default is for platforms that
+    /// cannot say.
+    fn memory_in_use(&self) -> Option<usize> {
+        None
+    }
+
+    /// How many more these may become while one vCPU runs: the backend's caches, which are full at some time.
+    fn caches(&self) -> usize {
+        0
     }
 
     /// Calls `there` on another physical CPU while it calls `here` on this one, and comes back when both have.

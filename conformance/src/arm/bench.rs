@@ -5,7 +5,7 @@ use axvcpu_arm::stage2::Ipa;
 use super::Subject;
 use super::guest::*;
 use crate::bench;
-pub(super) use crate::bench::{Exit, dispatch};
+pub(super) use crate::bench::Exit;
 use crate::report::{Verdict, ensure_eq};
 
 /// AArch64's guests. As [`generic::Subject::Guests`](crate::generic::Subject::Guests) they try the cases for any architecture

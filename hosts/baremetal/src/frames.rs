@@ -125,6 +125,13 @@ impl Mem {
         Some(found)
     }
 
+    /// The bytes of all frames that are in use, the heap's among them.
+    pub fn in_use() -> usize {
+        let frames = FRAMES.lock();
+        let used = frames.iter().flat_map(|frames| frames.used.iter());
+        used.map(|word| word.count_ones() as usize * PAGE as usize).sum()
+    }
+
     /// Makes what was written to these bytes what a guest finds there that has no caches on.
     pub fn clean(start: *const u8, size: usize) {
         arch::clean(start, size);

@@ -55,3 +55,8 @@ pub(crate) fn init() -> bool {
     unsafe { HEAP.0.lock().init(start, 4096 * FRAMES) };
     true
 }
+
+/// How many of its bytes are in use.
+pub(crate) fn in_use() -> usize {
+    HEAP.0.lock().used()
+}

@@ -35,6 +35,15 @@ impl Machine {
         online()
     }
 
+    /// The bytes of memory in use, by anybody: whole frames, and of the heap's frames each byte.
+    pub fn memory_in_use(&self) -> usize {
+        #[cfg(target_os = "none")]
+        let heap = crate::heap::in_use();
+        #[cfg(not(target_os = "none"))]
+        let heap = 0; // the program's, which nobody asks for
+        frames::Mem::in_use() + heap
+    }
+
     /// Ticks of the time counter in a second.
     pub fn timebase(&self) -> u64 {
         self.timebase

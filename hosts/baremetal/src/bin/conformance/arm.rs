@@ -63,6 +63,10 @@ impl Subject for Aarch64 {
         true
     }
 
+    fn memory_in_use(&self) -> Option<usize> {
+        Some(self.machine.memory_in_use())
+    }
+
     fn on_two_cpus(&self, here: &mut dyn FnMut(), there: &mut (dyn FnMut() + Send)) -> bool {
         on_two_cpus(self.machine, here, there)
     }

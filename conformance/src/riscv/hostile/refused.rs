@@ -1,21 +1,12 @@
-//! Guests that try what is not theirs.
+//! What is not the guest's is an illegal instruction for it, and registers take no nonsense.
 
 use axvcpu_riscv::asm::*;
 use axvcpu_riscv::csr::{cause, num, sstatus};
 
-use super::NamedCase;
-use super::Subject;
-use super::bench::Bench;
-use super::guest::*;
+use super::super::Subject;
+use super::super::bench::Bench;
+use super::super::guest::*;
 use crate::report::{Verdict, ensure, ensure_eq};
-
-pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 3] {
-    [
-        ("hostile: what belongs to others is illegal in VS-mode", in_supervisor_mode),
-        ("hostile: what belongs to others is illegal in VU-mode", in_user_mode),
-        ("hostile: registers written with nonsense", nonsense),
-    ]
-}
 
 /// A read of a CSR into `a0`.
 const fn csrr(csr: u32) -> u32 {
@@ -91,7 +82,7 @@ fn all_illegal<S: Subject>(bench: &Bench<S>, at: u64, words: &[(&str, u32)], spp
     Ok(())
 }
 
-fn in_supervisor_mode<S: Subject>(subject: &S) -> Verdict {
+pub(super) fn in_supervisor_mode<S: Subject>(subject: &S) -> Verdict {
     let mut at = 0;
     let bench = Bench::boot(subject, |g| {
         at = g.here();
@@ -102,7 +93,7 @@ fn in_supervisor_mode<S: Subject>(subject: &S) -> Verdict {
     bench.hart().mark(1)
 }
 
-fn in_user_mode<S: Subject>(subject: &S) -> Verdict {
+pub(super) fn in_user_mode<S: Subject>(subject: &S) -> Verdict {
     let mut at = 0;
     let words = [&NOT_THE_GUESTS[..], &NOT_USERS].concat();
     let bench = Bench::boot(subject, |g| {
@@ -123,7 +114,7 @@ fn in_user_mode<S: Subject>(subject: &S) -> Verdict {
 }
 
 /// Writes that mean nothing change nothing that matters, and never end the run.
-fn nonsense<S: Subject>(subject: &S) -> Verdict {
+pub(super) fn nonsense<S: Subject>(subject: &S) -> Verdict {
     /// Where reserved values can be written, and which bits have a meaning that would lead elsewhere.
     const REGISTERS: [(u16, u64); 9] = [
         (num::SSTATUS, sstatus::SIE),
