@@ -167,8 +167,9 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
 
     /// Whether it comes to the window's first address.
     fn arrives(&self, mode: &Mode) -> Verdict<bool> {
-        for _ in 0..100 {
-            // It may be lost, and for ever.
+        // It may be lost, and for ever. Where guests are slow there are many kicks on its way.
+        let (mut exits, mut kicks) = (100, 5000);
+        while exits > 0 && kicks > 0 {
             let exit = self.vcpu().run()?;
             match self.bench.hart().trap_of(exit)? {
                 // The storm sent it last. A line is lowered, as by a device that was asked.
@@ -178,10 +179,14 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
                     }
                 }
                 Some(trap) => return Ok(I::is_user(&trap) == mode.user),
-                None if exit == Exit::Nothing => {}
+                None if exit == Exit::Nothing => {
+                    kicks -= 1;
+                    continue;
+                }
                 None if matches!(exit, Exit::ExternalInterrupt { .. }) => dispatch::<S>(),
                 None => return Ok(false),
             }
+            exits -= 1;
         }
         Ok(false)
     }

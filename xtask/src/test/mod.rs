@@ -91,6 +91,12 @@ const STAGES: &[Stage] = &[
         run: kvm::run,
     },
     Stage {
+        name: "table",
+        about: "the book's chapter of these results has every case",
+        quick: true,
+        run: table::check,
+    },
+    Stage {
         name: "differential",
         about: "guests compute what QEMU computes",
         quick: false,
