@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axvcpu::{AxError, AxResult, AxVCpu, Fence, GuestPhysAddr, VCpuState};
 use axvcpu_stage2::{PAGE_SIZE, Perms};
@@ -48,6 +48,8 @@ pub(crate) struct Sandbox<'s, S: Subject, I: Hostile<S>> {
     is_let_go: AtomicBool,
     /// Whether the storm is under way.
     is_storming: AtomicBool,
+    /// How many exits there were that no kick made: by these who kicks knows that the guest gets on.
+    exits: AtomicUsize,
 }
 
 impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
@@ -81,6 +83,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             end: Cell::new(|_| false),
             is_let_go: AtomicBool::new(false),
             is_storming: AtomicBool::new(false),
+            exits: AtomicUsize::new(0),
         })
     }
 
@@ -131,6 +134,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
             Ok(exit) => exit,
             Err(error) => fail!("running after a reset: {error:?}"),
         };
+        self.exits.fetch_add(1, Ordering::SeqCst);
         if !matches!(hart.call(&exit)?, Some((nr, [STARTED, ..])) if nr == I::REPORT) {
             return Ok(Some(exit));
         }
@@ -187,6 +191,7 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
                 None => return Ok(false),
             }
             exits -= 1;
+            self.exits.fetch_add(1, Ordering::SeqCst);
         }
         Ok(false)
     }
@@ -249,7 +254,11 @@ impl<'s, S: Subject, I: Hostile<S>> Sandbox<'s, S, I> {
         let mut kicks = 0;
         for _ in 0..exits {
             let exit = self.vcpu().run()?;
-            kicks += usize::from(exit == Exit::Nothing);
+            if exit == Exit::Nothing {
+                kicks += 1;
+            } else {
+                self.exits.fetch_add(1, Ordering::SeqCst);
+            }
             if kicks == KICKS {
                 break;
             }
@@ -401,6 +410,7 @@ pub(crate) fn attack<'s, S: Subject, I: Hostile<S>>(
     let mut random = Random::new(number);
     let done = AtomicBool::new(false);
     let vcpu = sandbox.vcpu();
+    let flags = (&sandbox.is_let_go, &sandbox.is_storming, &sandbox.exits);
     two_cpus(
         subject,
         || {
@@ -408,7 +418,7 @@ pub(crate) fn attack<'s, S: Subject, I: Hostile<S>>(
             done.store(true, Ordering::SeqCst);
             result
         },
-        || press::<S, I>(vcpu, pressure, &sandbox.is_let_go, &sandbox.is_storming, &done),
+        || press::<S, I>(vcpu, pressure, &flags, &done),
     )?;
     if let Some(line) = I::LINE {
         vcpu.set_interrupt_line(line, false)?;
@@ -424,12 +434,14 @@ pub(crate) fn attack<'s, S: Subject, I: Hostile<S>>(
 fn press<S: Subject, I: Hostile<S>>(
     vcpu: &AxVCpu<S::Arch>,
     pressure: Pressure,
-    is_let_go: &AtomicBool,
-    is_storming: &AtomicBool,
+    (is_let_go, is_storming, exits): &(&AtomicBool, &AtomicBool, &AtomicUsize),
     done: &AtomicBool,
 ) -> Verdict {
     /// Of every interrupt, between two kicks.
     const ROUNDS: usize = 2;
+    /// The longest pause between two kicks, in moments.
+    const LONGEST: usize = 64;
+    let (mut pause, mut before) = (1, 0);
     for turn in 0.. {
         if pressure == Pressure::Storm {
             is_storming.store(true, Ordering::SeqCst);
@@ -452,7 +464,14 @@ fn press<S: Subject, I: Hostile<S>>(
         if done.load(Ordering::SeqCst) {
             break;
         }
-        S::pass();
+        // A guest that is entered and kicked out faster than it can execute an instruction would never get anywhere: that is
+        // how it is on emulators of emulators.
+        for _ in 0..pause {
+            S::pass();
+        }
+        let now = exits.load(Ordering::SeqCst);
+        pause = if now == before { LONGEST.min(2 * pause) } else { 1 };
+        before = now;
     }
     Ok(())
 }
