@@ -27,11 +27,8 @@ pub(super) fn cases<S: Subject>() -> [NamedCase<S>; 19] {
         ("hostile: jumps to nowhere", nowhere),
         ("hostile: vectors that lead nowhere", no_vectors),
         ("hostile: a storm of interrupts", interrupts),
-        ("hostile: an eighth of all system registers read", system::reads),
-        (
-            "hostile: an eighth of all system registers written, and of all system instructions",
-            system::writes,
-        ),
+        ("hostile: every system register read", system::reads),
+        ("hostile: every system register written, every system instruction", system::writes),
         ("hostile: every hint, barrier and part of PSTATE", encodings::hints),
         ("hostile: every class of instructions", encodings::instructions),
         ("hostile: instructions at random", random_instructions),
