@@ -1,5 +1,5 @@
-//! Guests for x86-64: every I/O port and many model-specific registers. There is no firmware to call; what a machine has
-//! instead is behind these.
+//! Guests for x86-64: every I/O port and many model-specific registers, and calls of the hypervisor. There is no firmware to
+//! call; what a machine has instead is behind these.
 
 use std::error::Error;
 use std::ops::RangeInclusive;
@@ -62,6 +62,16 @@ const MSRS: [RangeInclusive<u32>; 9] = [
 /// What is written to a register after what it had.
 const MSR_VALUES: [u64; 6] = [0, 1, 1 << 63, i64::MAX as u64, 0xffff_8000_0000_0000, u64::MAX];
 
+/// Numbers of hypercalls, and their arguments.
+const CALLS: RangeInclusive<u64> = 0..=0x3f;
+const STRANGE_CALLS: [u64; 5] = [0x8400_0008, u32::MAX as u64, 1 << 32, 1 << 63, u64::MAX];
+const ARGUMENTS: [u64; 6] = [0, 1, 1 << 63, 0xd000_0000, u32::MAX as u64, u64::MAX];
+
+/// What the machine answers to hypercalls that nobody has (`KVM_ENOSYS`).
+const NO_CALL: u64 = -1000i64 as u64;
+/// From this number on nobody has any.
+const NOBODYS: u64 = 0x20;
+
 /// A program.
 struct Program {
     a: Asm,
@@ -83,8 +93,9 @@ pub(crate) fn guests() -> Result<Vec<Guest>, Box<dyn Error>> {
                 ("ports-read", Program::read_ports),
                 ("ports-written", Program::write_ports),
                 ("msrs", Program::msrs),
+                ("hypercalls", Program::hypercalls),
             ],
-            _ => &[("msrs", Program::msrs)],
+            _ => &[("msrs", Program::msrs), ("hypercalls", Program::hypercalls)],
         };
         for (name, body) in programs {
             let mut program = Program::new();
@@ -232,6 +243,46 @@ impl Program {
             self.a.inc(EBX);
             self.a.cmp(EBX, range.end().wrapping_add(1) as i32);
             self.a.jcc(Cond::Ne, again);
+        }
+    }
+
+    fn hypercalls(&mut self) {
+        let intel = self.a.label();
+        // The instruction of the other vendor's CPUs may be undefined. Those that are not Intel's are like AMD's.
+        self.a.li(RAX, 0);
+        self.a.cpuid();
+        self.a.li(RBP, 0);
+        self.a.cmp(EBX, 0x756e_6547); // "Genu"
+        self.a.jcc(Cond::E, intel);
+        self.a.inc(EBP);
+        self.a.bind(intel);
+        for number in CALLS.chain(STRANGE_CALLS) {
+            for argument in ARGUMENTS {
+                let (with_vmcall, called, good) = (self.a.label(), self.a.label(), self.a.label());
+                for register in [RBX, RCX, RDX, RSI] {
+                    self.a.li(register, argument);
+                }
+                self.a.li(RAX, number);
+                self.a.test(EBP, EBP);
+                self.a.jcc(Cond::E, with_vmcall);
+                self.a.vmmcall();
+                self.a.jmp(called);
+                self.a.bind(with_vmcall);
+                self.a.vmcall();
+                self.a.bind(called);
+                self.a.inc(MADE);
+                self.made += 1;
+                if number < NOBODYS {
+                    continue;
+                }
+                self.a.li(RCX, NO_CALL);
+                self.a.cmp(RAX, RCX);
+                self.a.jcc(Cond::E, good);
+                self.a.mov(OTHER, RAX);
+                self.a.li(FIRST, number);
+                self.fail("hypercall", &[FIRST, OTHER]);
+                self.a.bind(good);
+            }
         }
     }
 

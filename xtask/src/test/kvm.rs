@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::{Report, suites};
+use super::{Report, firmware, suites};
 use crate::arch::Arch;
 use crate::assets::{guest, initrd, qemu};
 use crate::l1::{self, Done, Part, TERMINAL};
@@ -93,10 +93,22 @@ fn in_a_machine(report: &mut Report) -> Result<()> {
 
     machine.make_room_for(4 << 30);
 
+    let guests = firmware::guests(Arch::X86_64)?;
+    for guest in &guests {
+        machine.add(format!("firmware/{}", guest.name()), guest.file.clone());
+    }
+    let (ends, others): (Vec<_>, Vec<_>) = guests.iter().partition(|guest| guest.ends());
+    let mut groups = vec![("calls that end the machine, each in its own way".to_owned(), ends)];
+    for guest in others {
+        groups
+            .push((format!("calls of what there is for firmware: {}", guest.name()), vec![guest]));
+    }
+
     let cases = cases();
     let part = |script: &str, limit| Part { script: script.into(), limit };
     let mut parts = vec![part("exec conformance --nocapture --test-threads=1", SUITE)];
     parts.extend(cases.iter().map(|case| part(&case.script, PART)));
+    parts.extend(groups.iter().map(|(_, guests)| part(&firmware_script(guests), PART)));
     let step = Step::new("the machine with KVM");
     let mut run = l1::run(&machine, "kvm", CPUS, &parts, LIMIT)?;
     let whole = run.done.len();
@@ -127,6 +139,13 @@ fn in_a_machine(report: &mut Report) -> Result<()> {
             (case.check)(done).map_err(|error| anyhow!("{error:#}{}", said(done)))
         });
         report.check(&format!("kvm: {}", case.name), result);
+    }
+    for (name, guests) in &groups {
+        let result = results.next().ok_or_else(not_run).and_then(|done| {
+            unharmed(done)?;
+            judge(guests, done).map_err(|error| anyhow!("{error:#}{}", said(done)))
+        });
+        report.check(&format!("kvm: {name}"), result);
     }
     let step = Step::new("`xtask run` in a virtual machine");
     let result = xtask_run();
@@ -218,6 +237,28 @@ fn cases() -> Vec<Case> {
             terminal,
         ),
     ]
+}
+
+/// Runs guests, and tells of each its name, its status and its last line.
+fn firmware_script(guests: &[&firmware::Guest]) -> String {
+    let run = |guest: &&firmware::Guest| {
+        let (name, memory, cpus) = (guest.name(), guest.memory, guest.cpus);
+        format!(
+            "axvcpu run --backend kvm --quiet --memory {memory} --cpus {cpus} --kernel /firmware/{name} >/tmp/console\n\
+             echo {name} $? \"$(tail -n 1 /tmp/console)\"\n"
+        )
+    };
+    guests.iter().map(run).collect()
+}
+
+fn judge(guests: &[&firmware::Guest], done: &Done) -> Result<()> {
+    let mut lines = done.stdout.lines();
+    guests.iter().try_for_each(|guest| {
+        let line = lines.next().unwrap_or_default();
+        let words = line.strip_prefix(&guest.name()).and_then(|rest| rest.trim().split_once(' '));
+        let (status, last) = words.with_context(|| format!("nothing of {}", guest.name()))?;
+        guest.judge(last, status.parse().ok())
+    })
 }
 
 /// Memory on both sides of the hole.
