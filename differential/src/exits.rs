@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use axvcpu_riscv::asm::{csrs, *};
 
+use crate::access::Access;
 use crate::layout;
 use crate::rng::Rng;
 
@@ -135,55 +136,16 @@ fn step(rng: &mut Rng, a: &mut Asm) {
 
 /// A load or store with nothing there, naturally aligned more often than not.
 fn access(rng: &mut Rng, a: &mut Asm) {
-    const PLAIN: [(&str, u64); 15] = [
-        ("lb", 1),
-        ("lbu", 1),
-        ("lh", 2),
-        ("lhu", 2),
-        ("lw", 4),
-        ("lwu", 4),
-        ("ld", 8),
-        ("sb", 1),
-        ("sh", 2),
-        ("sw", 4),
-        ("sd", 8),
-        ("flw", 4),
-        ("fld", 8),
-        ("fsw", 4),
-        ("fsd", 8),
-    ];
-    const COMPRESSED: [(&str, u64); 6] =
-        [("c.lw", 4), ("c.ld", 8), ("c.sw", 4), ("c.sd", 8), ("c.fld", 8), ("c.fsd", 8)];
-    const ON_STACK: [(&str, u64); 6] = [
-        ("c.lwsp", 4),
-        ("c.ldsp", 8),
-        ("c.swsp", 4),
-        ("c.sdsp", 8),
-        ("c.fldsp", 8),
-        ("c.fsdsp", 8),
-    ];
-    let kind = rng.below(6);
-    let (name, size) = match kind {
-        0 => *rng.pick(&COMPRESSED),
-        1 => *rng.pick(&ON_STACK),
-        _ => *rng.pick(&PLAIN),
-    };
+    let access = Access::pick(rng);
     let mut at = DEVICE + rng.below(0x1_0000) * 8;
     if rng.chance(15) {
         at += rng.below(8);
     }
-    let (low, high) = if kind == 0 { (8, 15) } else { (1, LAST) };
-    let base = if kind == 1 { 2 } else { rng.between(low, high) };
-    let other = rng.between(low, high);
-    let offset =
-        if kind < 2 { rng.between(0, 3) * size as i64 } else { rng.between(-8, 7) * size as i64 };
-    if let Some(register) = X::new(base as u8) {
-        a.li(register, at as i64 - offset);
+    let operands = access.operands(rng, LAST);
+    if let Some(register) = X::new(operands.base as u8) {
+        a.li(register, at as i64 - operands.offset);
     }
-    match kind {
-        1 => emit(a, name, &[other, offset]),
-        _ => emit(a, name, &[other, offset, base]),
-    }
+    access.emit(a, &operands);
 }
 
 fn atomic(rng: &mut Rng, a: &mut Asm) {

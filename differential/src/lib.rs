@@ -13,6 +13,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod access;
 pub mod exits;
 pub mod generate;
 pub mod image;
