@@ -19,6 +19,7 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 pub fn axvcpu(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_axvcpu"));
     command.args(arguments).stdin(Stdio::null());
+    pty::with_signals(&mut command);
     command
 }
 

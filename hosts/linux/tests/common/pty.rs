@@ -134,6 +134,22 @@ pub fn settings_of(terminal: &impl AsRawFd) -> Settings {
     }
 }
 
+/// Has the command start with the signals that end it as they are by default. Whoever runs the tests in the background of a
+/// script has some of them ignored, which programs inherit, and the command under test respects.
+pub fn with_signals(command: &mut Command) {
+    let reset = || {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+            // SAFETY: may be called between fork and exec (signal-safety(7)); the program has not started.
+            if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: `reset` makes system calls only.
+    unsafe { command.pre_exec(reset) };
+}
+
 /// Sends a signal to a process.
 pub fn signal(child: &Child, signal: i32) {
     // SAFETY: the child was not waited for yet, so its number is still its own.
